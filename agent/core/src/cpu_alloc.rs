@@ -1,0 +1,333 @@
+//! Which cores a lease gets.
+//!
+//! The unit is the whole physical core: a bench runs on one CPU of it, the siblings stay idle and blocked. All cores
+//! of a lease lie on one node, and in one last-level cache where that is possible. A core for the box's own work
+//! (housekeeping) is never leased: that of CPU 0, and one more per further node.
+//!
+//! Pure: it decides and remembers, it pins nothing and reads nothing.
+
+use std::collections::BTreeMap;
+
+use darwin_shared::cpu::CpuSet;
+use darwin_shared::spec::Exclusive;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::topology::{Core, LlcId, NodeId, Topology};
+
+/// The name under which cores are held: whatever number the caller knows its lease by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LeaseKey(pub u64);
+
+/// What a lease asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request {
+    /// Whole physical cores.
+    pub cores: u32,
+    /// What no other lease may share meanwhile.
+    pub exclusive: Exclusive,
+}
+
+/// What a lease got.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Granted {
+    /// The CPUs to run on, one per core.
+    pub cpus: CpuSet,
+    /// Their SMT siblings: nothing may run there.
+    pub siblings_idle: CpuSet,
+    /// The node of all of them; memory belongs there as well.
+    pub node: NodeId,
+    /// Whether the kernel keeps other tasks off every one of them.
+    pub isolated: bool,
+}
+
+/// Why a request gets nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// Nothing was asked for.
+    #[error("a lease needs at least one core")]
+    NoCores,
+    /// The key holds cores already.
+    #[error("lease {} holds cores already; it must be released before it asks again", lease.0)]
+    AlreadyHeld {
+        /// The key.
+        lease: LeaseKey,
+    },
+    /// More than the box could ever give.
+    #[error("{asked} cores on one node are asked for; the most that this box leases on one node is {most}")]
+    NeverFits {
+        /// Cores asked for.
+        asked: u32,
+        /// Cores of the largest node.
+        most: u32,
+    },
+    /// Not at the moment: other leases are in the way.
+    #[error("{asked} cores are asked for (exclusive: {exclusive:?}); at the moment {free} can be had on one node")]
+    Busy {
+        /// Cores asked for.
+        asked: u32,
+        /// What must not be shared.
+        exclusive: Exclusive,
+        /// The most that one node could give for such a request now.
+        free: u32,
+    },
+}
+
+/// Why an operator's list of CPUs cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AllocatorError {
+    /// An empty list leases nothing.
+    #[error("`lease_cpus` is empty: name CPUs, as in \"2-7\", or leave it out to let the agent choose")]
+    EmptyList,
+    /// CPUs that the box does not have.
+    #[error("`lease_cpus` names CPUs {missing}, which are not online; online are {online}")]
+    NotOnline {
+        /// The CPUs that are not there.
+        missing: CpuSet,
+        /// Those that are.
+        online: CpuSet,
+    },
+}
+
+/// A core that may be leased.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Unit {
+    /// The CPU that a bench runs on.
+    cpu: u32,
+    core: Core,
+}
+
+impl Unit {
+    fn group(&self) -> (NodeId, Option<LlcId>) {
+        (self.core.node, self.core.llc)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Lease {
+    /// Indices into the units.
+    units: Vec<usize>,
+    exclusive: Exclusive,
+    granted: Granted,
+}
+
+/// Gives cores to leases and takes them back.
+#[derive(Debug, Clone)]
+pub struct Allocator {
+    units: Vec<Unit>,
+    housekeeping: CpuSet,
+    leases: BTreeMap<LeaseKey, Lease>,
+}
+
+impl Allocator {
+    /// An allocator over the box. With `lease_cpus` exactly those are leased, even CPU 0; without, all but
+    /// housekeeping.
+    pub fn new(topology: &Topology, lease_cpus: Option<&CpuSet>) -> Result<Self, AllocatorError> {
+        let listed = match lease_cpus {
+            Some(list) => check_list(topology, list)?,
+            None => topology.online().difference(&reserved(topology)),
+        };
+        let units: Vec<Unit> = topology
+            .cores()
+            .iter()
+            .filter_map(|core| {
+                let cpu = core.cpus.intersection(&listed).first()?;
+                Some(Unit { cpu, core: core.clone() })
+            })
+            .collect();
+        let leased = topology.with_siblings(&listed);
+        let housekeeping = [topology.online().difference(&leased), topology.online().difference(&listed)]
+            .into_iter()
+            .find(|rest| !rest.is_empty())
+            .unwrap_or_else(|| topology.online().clone());
+        Ok(Self { units, housekeeping, leases: BTreeMap::new() })
+    }
+
+    /// Where the agent itself, its launchers and everything but benches belong.
+    pub const fn housekeeping(&self) -> &CpuSet {
+        &self.housekeeping
+    }
+
+    /// Cores that can be leased at all.
+    pub fn cores_total(&self) -> u32 {
+        count(self.units.len())
+    }
+
+    /// Cores that an ordinary request (exclusive: core) could still get, over all nodes.
+    pub fn cores_free(&self) -> u32 {
+        count((0..self.units.len()).filter(|&unit| self.is_free(unit, Exclusive::Core)).count())
+    }
+
+    /// The CPUs that benches may be given, over all leases.
+    pub fn leasable(&self) -> CpuSet {
+        set_of(self.units.iter().map(|unit| unit.cpu))
+    }
+
+    /// What each lease holds.
+    pub fn leases(&self) -> impl Iterator<Item = (LeaseKey, &Granted)> {
+        self.leases.iter().map(|(&key, lease)| (key, &lease.granted))
+    }
+
+    /// Gives cores to a lease: isolated ones first, on one node, in one cache if possible, away from other leases'
+    /// caches, and otherwise where the fewest are left over.
+    pub fn allocate(&mut self, lease: LeaseKey, request: Request) -> Result<Granted, Refusal> {
+        if request.cores == 0 {
+            return Err(Refusal::NoCores);
+        }
+        if self.leases.contains_key(&lease) {
+            return Err(Refusal::AlreadyHeld { lease });
+        }
+        let most = self.most_on_a_node(|_| true);
+        if request.cores > most {
+            return Err(Refusal::NeverFits { asked: request.cores, most });
+        }
+        let free: Vec<usize> =
+            (0..self.units.len()).filter(|&unit| self.is_free(unit, request.exclusive)).collect();
+        let Some(units) = self.choose(&free, request.cores as usize) else {
+            let free = self.most_on_a_node(|unit| free.contains(&unit));
+            return Err(Refusal::Busy { asked: request.cores, exclusive: request.exclusive, free });
+        };
+        let granted = self.describe(&units);
+        self.leases.insert(lease, Lease { units, exclusive: request.exclusive, granted: granted.clone() });
+        debug_assert_eq!(self.violation(), None);
+        Ok(granted)
+    }
+
+    /// Takes a lease's cores back; says what it held.
+    pub fn release(&mut self, lease: LeaseKey) -> Option<Granted> {
+        self.leases.remove(&lease).map(|lease| lease.granted)
+    }
+
+    /// Whether a request that shares nothing of `exclusive` may have the core now.
+    fn is_free(&self, unit: usize, exclusive: Exclusive) -> bool {
+        self.leases.values().all(|lease| {
+            lease.units.iter().all(|&held| {
+                held != unit && !self.clash(held, unit, exclusive) && !self.clash(held, unit, lease.exclusive)
+            })
+        })
+    }
+
+    /// Whether two cores lie in the same domain of that kind.
+    fn clash(&self, held: usize, wanted: usize, exclusive: Exclusive) -> bool {
+        let (held, wanted) = (&self.units[held], &self.units[wanted]);
+        match exclusive {
+            Exclusive::Core => held.core.cpus == wanted.core.cpus,
+            Exclusive::Llc => held.group() == wanted.group(),
+            Exclusive::Node => held.core.node == wanted.core.node,
+            Exclusive::Host => true,
+        }
+    }
+
+    /// The best `cores` of the free ones, or none if no node has that many.
+    fn choose(&self, free: &[usize], cores: usize) -> Option<Vec<usize>> {
+        let mut options: BTreeMap<(NodeId, Option<Option<LlcId>>), Vec<usize>> = BTreeMap::new();
+        for &unit in free {
+            let (node, llc) = self.units[unit].group();
+            options.entry((node, Some(llc))).or_default().push(unit);
+            options.entry((node, None)).or_default().push(unit);
+        }
+        let fitting = options.into_iter().filter(|(_, units)| units.len() >= cores);
+        let best = fitting.map(|((node, llc), mut units)| {
+            let spare = units.len() - cores;
+            let room = |unit: usize| free.iter().filter(|&&f| self.units[f].group() == self.units[unit].group()).count();
+            units.sort_by_key(|&unit| (!self.units[unit].core.isolated, std::cmp::Reverse(room(unit)), unit));
+            units.truncate(cores);
+            units.sort_unstable();
+            let common = units.iter().filter(|&&unit| !self.units[unit].core.isolated).count();
+            ((common, llc.is_none(), self.neighbours(&units), spare, node, llc), units)
+        });
+        best.min_by(|(a, _), (b, _)| a.cmp(b)).map(|(_, units)| units)
+    }
+
+    /// How many leases share a last-level cache with these cores.
+    fn neighbours(&self, units: &[usize]) -> usize {
+        let near = |held: &usize| units.iter().any(|&unit| self.clash(*held, unit, Exclusive::Llc));
+        self.leases.values().filter(|lease| lease.units.iter().any(near)).count()
+    }
+
+    fn most_on_a_node(&self, counts: impl Fn(usize) -> bool) -> u32 {
+        let mut per_node: BTreeMap<NodeId, u32> = BTreeMap::new();
+        for (index, unit) in self.units.iter().enumerate() {
+            *per_node.entry(unit.core.node).or_default() += u32::from(counts(index));
+        }
+        per_node.into_values().max().unwrap_or(0)
+    }
+
+    fn describe(&self, units: &[usize]) -> Granted {
+        let cpus = set_of(units.iter().map(|&unit| self.units[unit].cpu));
+        let cores = units.iter().fold(CpuSet::new(), |all, &unit| all.union(&self.units[unit].core.cpus));
+        Granted {
+            siblings_idle: cores.difference(&cpus),
+            cpus,
+            node: units.first().map_or(NodeId(0), |&unit| self.units[unit].core.node),
+            isolated: units.iter().all(|&unit| self.units[unit].core.isolated),
+        }
+    }
+
+    /// What is wrong with the state, if anything: no CPU and no sibling belongs to two leases or to a lease and
+    /// housekeeping (unless the box has nothing else), and what is exclusive is not shared.
+    fn violation(&self) -> Option<String> {
+        let mut taken = CpuSet::new();
+        for (key, lease) in &self.leases {
+            let all = lease.granted.cpus.union(&lease.granted.siblings_idle);
+            if !all.is_disjoint(&taken) {
+                return Some(format!("lease {} shares CPUs of {all} with another", key.0));
+            }
+            taken = taken.union(&all);
+            if lease.units.iter().any(|&unit| self.units[unit].core.node != lease.granted.node) {
+                return Some(format!("lease {} lies on two nodes", key.0));
+            }
+            for other in self.leases.iter().filter(|(other, _)| *other != key).map(|(_, other)| other) {
+                let shared = |&a: &usize| other.units.iter().any(|&b| self.clash(a, b, lease.exclusive));
+                if lease.units.iter().any(shared) {
+                    return Some(format!("lease {} does not have its {:?} to itself", key.0, lease.exclusive));
+                }
+            }
+        }
+        None
+    }
+}
+
+fn check_list(topology: &Topology, list: &CpuSet) -> Result<CpuSet, AllocatorError> {
+    if list.is_empty() {
+        return Err(AllocatorError::EmptyList);
+    }
+    let missing = list.difference(topology.online());
+    if missing.is_empty() {
+        return Ok(list.clone());
+    }
+    Err(AllocatorError::NotOnline { missing, online: topology.online().clone() })
+}
+
+/// The cores kept back when the operator names none: that of CPU 0 (of the lowest CPU, if 0 is offline), and on every
+/// further node the lowest that is not isolated, if the node has another. A box of one core keeps nothing back.
+fn reserved(topology: &Topology) -> CpuSet {
+    let cores = topology.cores();
+    let Some(first) = cores.first().filter(|_| cores.len() > 1) else { return CpuSet::new() };
+    let mut nodes: Vec<NodeId> = cores.iter().map(|core| core.node).collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    let further = nodes.into_iter().filter(|&node| node != first.node).filter_map(|node| {
+        let of_node: Vec<&Core> = cores.iter().filter(|core| core.node == node).collect();
+        of_node.iter().find(|core| of_node.len() > 1 && !core.isolated).map(|core| &core.cpus)
+    });
+    further.fold(first.cpus.clone(), |all, cpus| all.union(cpus))
+}
+
+fn set_of(cpus: impl Iterator<Item = u32>) -> CpuSet {
+    let mut set = CpuSet::new();
+    for cpu in cpus {
+        // Every CPU here came out of a CpuSet, so it is within range.
+        let _ = set.insert(cpu);
+    }
+    set
+}
+
+fn count(cores: usize) -> u32 {
+    u32::try_from(cores).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+#[path = "cpu_alloc_tests.rs"]
+mod tests;

@@ -1,0 +1,244 @@
+//! How attempts go on and end: what follows from the news of their processes and of the gate.
+
+use std::time::Duration;
+
+use darwin_shared::attempt::{AttemptEnd, AttemptEvent};
+use darwin_shared::ids::{AttemptId, Epoch};
+
+use super::agent::{Leaving, Machine};
+use super::attempt::{Next, Phase, Place, Then, after_round};
+use super::words::{Action, Plan};
+
+/// How long a round waits for the gate's look before the next one starts.
+const LOOK_WAIT: Duration = Duration::from_secs(2);
+
+impl Machine {
+    pub(super) fn tell(&self, attempt: AttemptId, event: AttemptEvent, actions: &mut Vec<Action>) {
+        if let Some(held) = self.attempts.get(&attempt) {
+            actions.push(Action::Tell { attempt, epoch: held.epoch, event });
+        }
+    }
+
+    pub(super) fn staged(&mut self, attempt: AttemptId, now: Duration, actions: &mut Vec<Action>) {
+        let Some(held) = self.attempts.get_mut(&attempt) else { return };
+        match &held.phase {
+            Phase::Staging { plan } => {
+                held.phase = Phase::Ready { plan: plan.clone() };
+                self.stagers_busy = self.stagers_busy.saturating_sub(1);
+                self.ready.push_back(attempt);
+                self.tell(attempt, AttemptEvent::Ready, actions);
+            }
+            Phase::Stopping { then, .. } => {
+                let then = then.clone();
+                self.stopped(attempt, &then, now, actions);
+            }
+            Phase::Waiting { .. }
+            | Phase::Ready { .. }
+            | Phase::Running { .. }
+            | Phase::Looking { .. }
+            | Phase::Ended { .. } => {}
+        }
+    }
+
+    pub(super) fn round_done(&mut self, attempt: AttemptId, round: u32, now: Duration, actions: &mut Vec<Action>) {
+        let linked = self.link.is_up();
+        let Some(held) = self.attempts.get_mut(&attempt) else { return };
+        match &held.phase {
+            Phase::Running { plan, place, stop } if held.rounds == round => {
+                let (plan, place) = (plan.clone(), *place);
+                held.rounds = round + 1;
+                let next = after_round(&plan, held.rounds, now.saturating_sub(place.since), *stop, linked);
+                actions.push(Action::ReportRound { attempt, round });
+                self.go_on(attempt, plan, place, next, now, actions);
+            }
+            Phase::Stopping { then, .. } => {
+                let then = then.clone();
+                self.stopped(attempt, &then, now, actions);
+            }
+            Phase::Running { .. }
+            | Phase::Waiting { .. }
+            | Phase::Staging { .. }
+            | Phase::Ready { .. }
+            | Phase::Looking { .. }
+            | Phase::Ended { .. } => {}
+        }
+    }
+
+    fn go_on(
+        &mut self,
+        attempt: AttemptId,
+        plan: Plan,
+        place: Place,
+        next: Next,
+        now: Duration,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(held) = self.attempts.get_mut(&attempt) else { return };
+        let rounds = held.rounds;
+        match next {
+            Next::Complete => {
+                self.finish(attempt, &Then::Report(AttemptEnd::Completed { rounds }), now, actions);
+            }
+            Next::Look => held.phase = Phase::Looking { plan, place, until: now + LOOK_WAIT },
+            Next::Measure => {
+                held.phase = Phase::Running { plan, place, stop: false };
+                actions.push(Action::Measure { attempt, round: rounds, slot: place.slot });
+            }
+        }
+    }
+
+    pub(super) fn acked(
+        &mut self,
+        attempt: AttemptId,
+        epoch: Epoch,
+        rounds: u32,
+        stop: bool,
+        now: Duration,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(held) = self.attempts.get_mut(&attempt).filter(|held| held.epoch == epoch) else { return };
+        match &mut held.phase {
+            Phase::Running { stop: stops, .. } => *stops |= stop,
+            Phase::Looking { plan, place, .. } => {
+                let (plan, place) = (plan.clone(), *place);
+                if stop {
+                    self.go_on(attempt, plan, place, Next::Complete, now, actions);
+                } else if rounds >= held.rounds {
+                    self.go_on(attempt, plan, place, Next::Measure, now, actions);
+                }
+            }
+            Phase::Waiting { .. }
+            | Phase::Staging { .. }
+            | Phase::Ready { .. }
+            | Phase::Stopping { .. }
+            | Phase::Ended { .. } => {}
+        }
+    }
+
+    /// Goes on where the gate did not answer in time.
+    pub(super) fn looks_over(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let over: Vec<(AttemptId, Plan, Place)> = self
+            .attempts
+            .iter()
+            .filter_map(|(&attempt, held)| match &held.phase {
+                Phase::Looking { plan, place, until } if *until <= now => Some((attempt, plan.clone(), *place)),
+                Phase::Looking { .. }
+                | Phase::Waiting { .. }
+                | Phase::Staging { .. }
+                | Phase::Ready { .. }
+                | Phase::Running { .. }
+                | Phase::Stopping { .. }
+                | Phase::Ended { .. } => None,
+            })
+            .collect();
+        for (attempt, plan, place) in over {
+            let ran_for = now.saturating_sub(place.since);
+            let next = if ran_for >= plan.time { Next::Complete } else { Next::Measure };
+            self.go_on(attempt, plan, place, next, now, actions);
+        }
+    }
+
+    /// Nothing of the attempt runs any more; `end` says why, unless it was being stopped anyway.
+    pub(super) fn processes_gone(
+        &mut self,
+        attempt: AttemptId,
+        end: AttemptEnd,
+        now: Duration,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(held) = self.attempts.get(&attempt) else { return };
+        match &held.phase {
+            Phase::Staging { .. } => {
+                self.stagers_busy = self.stagers_busy.saturating_sub(1);
+                self.finish(attempt, &Then::Report(end), now, actions);
+            }
+            Phase::Running { .. } => self.finish(attempt, &Then::Report(end), now, actions),
+            Phase::Stopping { then, .. } => self.stopped(attempt, &then.clone(), now, actions),
+            Phase::Waiting { .. } | Phase::Ready { .. } | Phase::Looking { .. } | Phase::Ended { .. } => {}
+        }
+    }
+
+    fn stopped(&mut self, attempt: AttemptId, then: &Then, now: Duration, actions: &mut Vec<Action>) {
+        let staged = self.attempts.get(&attempt).is_some_and(|held| held.phase.place().is_none());
+        if staged {
+            self.stagers_busy = self.stagers_busy.saturating_sub(1);
+        }
+        self.finish(attempt, then, now, actions);
+    }
+
+    /// Ends an attempt: at once if nothing of it runs, else as soon as its processes are gone.
+    pub(super) fn halt(&mut self, attempt: AttemptId, then: &Then, now: Duration, actions: &mut Vec<Action>) {
+        let Some(held) = self.attempts.get_mut(&attempt) else {
+            return;
+        };
+        match &mut held.phase {
+            Phase::Waiting { .. } => {
+                self.waiting.retain(|id| *id != attempt);
+                self.finish(attempt, then, now, actions);
+            }
+            Phase::Ready { .. } => {
+                self.ready.retain(|id| *id != attempt);
+                self.finish(attempt, then, now, actions);
+            }
+            Phase::Looking { .. } => self.finish(attempt, then, now, actions),
+            phase @ (Phase::Staging { .. } | Phase::Running { .. }) => {
+                *phase = Phase::Stopping { place: phase.place(), then: then.clone() };
+                actions.push(Action::Stop { attempt });
+            }
+            Phase::Stopping { then: planned, .. } => {
+                if *then == Then::Forget {
+                    *planned = Then::Forget;
+                }
+            }
+            Phase::Ended { .. } => {
+                if *then == Then::Forget {
+                    self.attempts.remove(&attempt);
+                    actions.push(Action::Forget { attempt });
+                }
+            }
+        }
+    }
+
+    /// The last transition of a live attempt of which nothing runs.
+    fn finish(&mut self, attempt: AttemptId, then: &Then, now: Duration, actions: &mut Vec<Action>) {
+        let Some(held) = self.attempts.get_mut(&attempt) else { return };
+        let place = held.phase.place();
+        match then {
+            Then::Report(end) => {
+                held.phase = Phase::Ended { end: end.clone() };
+                let epoch = held.epoch;
+                actions.push(Action::WriteEnd { attempt, end: end.clone() });
+                actions.push(Action::Tell { attempt, epoch, event: AttemptEvent::Ended(end.clone()) });
+            }
+            Then::Forget => {
+                self.attempts.remove(&attempt);
+                actions.push(Action::Forget { attempt });
+            }
+        }
+        self.live = self.live.saturating_sub(1);
+        if let Some(place) = place {
+            self.give_back(place, now);
+        }
+    }
+
+    /// On the way out: what is on cores is finished, unless it must be `at_once`; the rest is given back.
+    pub(super) fn leave(&mut self, at_once: bool, now: Duration, actions: &mut Vec<Action>) {
+        if self.leaving == Leaving::No {
+            self.leaving = Leaving::Asked;
+        }
+        let given_up: Vec<AttemptId> = self
+            .attempts
+            .iter()
+            .filter(|(_, held)| match held.phase {
+                Phase::Waiting { .. } | Phase::Staging { .. } | Phase::Ready { .. } => true,
+                Phase::Running { .. } | Phase::Looking { .. } => at_once,
+                Phase::Stopping { .. } | Phase::Ended { .. } => false,
+            })
+            .map(|(&attempt, _)| attempt)
+            .collect();
+        for attempt in given_up {
+            let end = AttemptEnd::Box("the agent is being shut down".to_owned());
+            self.halt(attempt, &Then::Report(end), now, actions);
+        }
+    }
+}

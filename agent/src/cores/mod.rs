@@ -1,0 +1,75 @@
+//! The box's cores as an allocator, and how well a lease of them is kept to itself.
+//!
+//! The decisions are `darwin_agent_core::cpu_alloc`'s; here the box is read and its isolation named.
+
+use darwin_agent_core::cpu_alloc::{Allocator, AllocatorError, Granted};
+use darwin_agent_core::topology::Topology;
+use darwin_shared::cpu::CpuSet;
+use darwin_shared::fleet::IsolationLevel;
+use thiserror::Error;
+
+use crate::exec::Placement;
+use crate::host::{HostFs, HostTopologyError, read_topology};
+
+/// Why there is no allocator.
+#[derive(Debug, Error)]
+pub enum CoresError {
+    /// The box cannot be read.
+    #[error(transparent)]
+    Topology(#[from] HostTopologyError),
+    /// The operator's list does not fit the box.
+    #[error(transparent)]
+    List(#[from] AllocatorError),
+}
+
+/// Reads the box and makes the allocator over it. `lease_cpus` is the operator's own list, if there is one.
+pub fn open(host: &HostFs, lease_cpus: Option<&CpuSet>) -> Result<(Topology, Allocator), CoresError> {
+    let topology = read_topology(host)?;
+    let allocator = Allocator::new(&topology, lease_cpus)?;
+    Ok((topology, allocator))
+}
+
+/// How well the running bench was kept apart, from what was read back of it and of its cores.
+pub fn isolation_level(granted: &Granted, placement: &Placement) -> IsolationLevel {
+    if !placement.cpus.is_subset(&granted.cpus) {
+        IsolationLevel::None
+    } else if granted.isolated {
+        IsolationLevel::Isolated
+    } else if placement.cpuset.is_some() {
+        IsolationLevel::Cpuset
+    } else if placement.fifo_priority.is_some() {
+        IsolationLevel::Fifo
+    } else {
+        IsolationLevel::Affinity
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use darwin_agent_core::topology::NodeId;
+
+    use super::*;
+
+    fn placement(cpus: &str, fifo_priority: Option<u8>, cpuset: Option<&str>) -> Placement {
+        Placement {
+            cpus: cpus.parse().unwrap(),
+            narrowed: false,
+            threads: 1,
+            fifo_priority,
+            no_new_privs: true,
+            cpuset: cpuset.map(Into::into),
+        }
+    }
+
+    #[test]
+    fn the_level_is_what_took_not_what_was_asked() {
+        let granted =
+            |isolated| Granted { cpus: "2".parse().unwrap(), siblings_idle: CpuSet::new(), node: NodeId(0), isolated };
+        let level = |isolated, placement| isolation_level(&granted(isolated), &placement);
+        assert_eq!(level(true, placement("2", None, None)), IsolationLevel::Isolated);
+        assert_eq!(level(true, placement("0-3", None, None)), IsolationLevel::None);
+        assert_eq!(level(false, placement("2", Some(1), Some("/darwin/a/0"))), IsolationLevel::Cpuset);
+        assert_eq!(level(false, placement("2", Some(1), None)), IsolationLevel::Fifo);
+        assert_eq!(level(false, placement("2", None, None)), IsolationLevel::Affinity);
+    }
+}

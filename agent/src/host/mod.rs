@@ -1,0 +1,14 @@
+//! The box that the agent sits on: what it is made of, and whether it is fit to measure.
+//!
+//! Everything is read through one [`HostFs`], so that a recorded tree of a real box can stand in for it. Nothing here
+//! changes the box, sleeps or waits.
+
+mod fs;
+mod sensor;
+mod stat;
+mod topology;
+
+pub use fs::{HostFs, ReadError};
+pub use sensor::{Limits, Sensor};
+pub use stat::{CpuTimes, StatError, StatSample};
+pub use topology::{HostTopologyError, read_topology};

@@ -1,0 +1,1 @@
+//! The agent: runs benches pinned on isolated cores and reports what it measured.

@@ -1,0 +1,82 @@
+//! What an invocation used, as the kernel counted it.
+//!
+//! Conversions only: who waits for a process, and when, is the launcher's business.
+
+use std::time::Duration;
+
+use darwin_shared::usage::Usage;
+
+/// The kernel counts resident memory in units of this many bytes (`man getrusage`, `ru_maxrss`).
+const RSS_UNIT_BYTES: u64 = 1024;
+
+/// The words of `struct rusage` that we use, with the kernel's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RawUsage {
+    /// `ru_utime`.
+    pub user: Duration,
+    /// `ru_stime`.
+    pub system: Duration,
+    /// `ru_maxrss`, in KiB.
+    pub max_rss_kib: u64,
+    /// `ru_nvcsw`.
+    pub voluntary_switches: u64,
+    /// `ru_nivcsw`.
+    pub involuntary_switches: u64,
+    /// `ru_minflt`.
+    pub minor_faults: u64,
+    /// `ru_majflt`.
+    pub major_faults: u64,
+}
+
+impl From<RawUsage> for Usage {
+    fn from(raw: RawUsage) -> Self {
+        Self {
+            user_ns: nanoseconds(raw.user),
+            system_ns: nanoseconds(raw.system),
+            peak_rss_bytes: raw.max_rss_kib.saturating_mul(RSS_UNIT_BYTES),
+            voluntary_switches: raw.voluntary_switches,
+            involuntary_switches: raw.involuntary_switches,
+            minor_faults: raw.minor_faults,
+            major_faults: raw.major_faults,
+        }
+    }
+}
+
+/// A duration in whole nanoseconds; more than 584 years count as 584 years.
+pub fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The use of two processes of one tree: times and counts add up, the peak is the larger one.
+#[must_use]
+pub fn together(a: Usage, b: Usage) -> Usage {
+    Usage {
+        user_ns: a.user_ns.saturating_add(b.user_ns),
+        system_ns: a.system_ns.saturating_add(b.system_ns),
+        peak_rss_bytes: a.peak_rss_bytes.max(b.peak_rss_bytes),
+        voluntary_switches: a.voluntary_switches.saturating_add(b.voluntary_switches),
+        involuntary_switches: a.involuntary_switches.saturating_add(b.involuntary_switches),
+        minor_faults: a.minor_faults.saturating_add(b.minor_faults),
+        major_faults: a.major_faults.saturating_add(b.major_faults),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_converted() {
+        let raw = RawUsage { user: Duration::from_micros(1_500_001), max_rss_kib: 3, ..RawUsage::default() };
+        let usage = Usage::from(raw);
+        assert_eq!((usage.user_ns, usage.peak_rss_bytes), (1_500_001_000, 3072));
+    }
+
+    #[test]
+    fn a_tree_adds_times_and_takes_the_larger_peak() {
+        let a = Usage { user_ns: 1, peak_rss_bytes: 10, minor_faults: u64::MAX, ..Usage::default() };
+        let b = Usage { user_ns: 2, peak_rss_bytes: 7, minor_faults: 1, ..Usage::default() };
+        let both = together(a, b);
+        assert_eq!((both.user_ns, both.peak_rss_bytes, both.minor_faults), (3, 10, u64::MAX));
+    }
+}

@@ -1,0 +1,201 @@
+//! From what a person names (`main`, `dir:.`, `path:/opt/engine`) to what a coordinator takes: a manifest and blobs.
+//!
+//! Nothing here talks to a coordinator: packing gives a [`Packed`], and `upload` sends what is lacking.
+
+mod blobs;
+mod dir;
+mod git;
+mod reference;
+
+use std::path::{Path, PathBuf};
+
+use darwin_shared::artifact::{Manifest, ManifestError};
+use darwin_shared::ids::Digest;
+use darwin_shared::spec::{Source, Variant};
+use globset::{Glob, GlobSet, GlobSetBuilder};
+use thiserror::Error;
+
+pub use blobs::{BlobSource, Blobs};
+pub use reference::{Reference, ReferenceError};
+
+/// Where a side's files come from, and which of them belong to it.
+#[derive(Debug)]
+pub struct PackRoot {
+    /// The folder that holds `darwin.toml`; of a git reference, this folder of the commit is packed and no more.
+    pub folder: PathBuf,
+    /// Which files belong to the artifact.
+    pub wanted: Wanted,
+}
+
+/// Which files belong to an artifact, by their path in it.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    include: GlobSet,
+    exclude: GlobSet,
+}
+
+impl Wanted {
+    /// From the patterns of `files.include` and `files.exclude`. A pattern that names a folder means all in it.
+    pub fn new<S: AsRef<str>>(include: &[S], exclude: &[S]) -> Result<Self, PackError> {
+        Ok(Self { include: glob_set(include)?, exclude: glob_set(exclude)? })
+    }
+
+    /// Whether the file at this path belongs to the artifact. `.git` never does: it differs between clones.
+    pub fn takes(&self, path: &str) -> bool {
+        let in_git = path.split('/').any(|part| part == ".git");
+        !in_git && self.include.is_match(path) && !self.exclude.is_match(path)
+    }
+}
+
+fn glob_set<S: AsRef<str>>(patterns: &[S]) -> Result<GlobSet, PackError> {
+    let mut set = GlobSetBuilder::new();
+    for pattern in patterns {
+        let pattern = pattern.as_ref();
+        let folder = pattern.trim_end_matches('/');
+        for text in [pattern.to_owned(), format!("{folder}/**")] {
+            let glob = Glob::new(&text)
+                .map_err(|e| PackError::Pattern { pattern: pattern.to_owned(), why: e.kind().to_string() })?;
+            set.add(glob);
+        }
+    }
+    set.build().map_err(|e| PackError::Pattern { pattern: String::new(), why: e.kind().to_string() })
+}
+
+/// One side, ready to be submitted.
+#[derive(Debug)]
+pub struct Packed {
+    /// What stands in the job's spec.
+    pub variant: Variant,
+    /// The manifest's bytes and all files' contents by digest; empty if there are no files to send.
+    pub blobs: Blobs,
+    /// What people should know: submodules that are not packed, files that are only pointers.
+    pub warnings: Vec<String>,
+}
+
+/// Why a side could not be packed.
+#[derive(Debug, Error)]
+pub enum PackError {
+    /// A pattern in `files` that is no pattern.
+    #[error("`files`: the pattern `{pattern}` cannot be read: {why}")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The `git` program is not there.
+    #[error("`{0}` is a git ref, and there is no `git` program: install git, or name a folder with dir:PATH")]
+    NoGit(String),
+    /// The folder is in no repository.
+    #[error(
+        "`{reference}` is a git ref, and {folder} is not in a git repository: run darwin inside one, or name a \
+         folder with dir:PATH"
+    )]
+    NoRepository {
+        /// What was asked for.
+        reference: String,
+        /// Where it was looked for.
+        folder: String,
+    },
+    /// Git does not know the ref.
+    #[error("git knows no commit `{reference}`{near}")]
+    UnknownRef {
+        /// What was asked for.
+        reference: String,
+        /// Names like it, as the end of the sentence.
+        near: String,
+    },
+    /// The commit has no such folder.
+    #[error("the commit `{reference}` has no folder `{folder}`, where darwin.toml stands now")]
+    NoSuchFolder {
+        /// What was asked for.
+        reference: String,
+        /// The folder in the repository.
+        folder: String,
+    },
+    /// Git said no.
+    #[error("git {command} failed: {message}")]
+    Git {
+        /// The subcommand.
+        command: &'static str,
+        /// What it wrote.
+        message: String,
+    },
+    /// A file or folder could not be read.
+    #[error("cannot read {what}: {source}")]
+    Read {
+        /// Which.
+        what: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A name that no manifest can hold.
+    #[error("the file name {0} is not UTF-8: rename it, or exclude it with `files.exclude`")]
+    NotUtf8(String),
+    /// The files do not make an artifact.
+    #[error("{0}; `files.exclude` in darwin.toml leaves files out")]
+    Manifest(#[from] ManifestError),
+    /// Nothing is left after `files`.
+    #[error("`{reference}` has no files in it{}", match .dropped {
+        0 => String::new(),
+        n => format!(": `files.include` and `files.exclude` leave out all {n}"),
+    })]
+    Empty {
+        /// What was asked for.
+        reference: String,
+        /// How many files the patterns left out.
+        dropped: usize,
+    },
+}
+
+impl PackError {
+    fn read(what: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.as_ref().display().to_string();
+        move |source| Self::Read { what, source }
+    }
+}
+
+/// Packs the side that `reference` names.
+pub fn pack(reference: &Reference, root: &PackRoot) -> Result<Packed, PackError> {
+    match reference {
+        Reference::Git(name) => git::pack(name, root),
+        Reference::Dir(folder) => dir::pack(folder, &root.wanted),
+        Reference::Path(path) => Ok(Packed {
+            variant: Variant { label: reference.to_string(), source: Source::Path(path.clone()) },
+            blobs: Blobs::default(),
+            warnings: Vec::new(),
+        }),
+    }
+}
+
+/// What both ways of packing end with: the manifest becomes a blob itself, and its digest the source.
+fn seal(label: String, manifest: &Manifest, mut blobs: Blobs, warnings: Vec<String>) -> Packed {
+    let bytes = manifest.to_bytes();
+    let digest = Digest::of(&bytes);
+    blobs.add(digest, BlobSource::Memory(bytes.into()));
+    Packed { variant: Variant { label, source: Source::Tree(digest) }, blobs, warnings }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_take_folders_and_files() {
+        let wanted = Wanted::new(&["**"], &[".git", "docs/", "*.log"]).unwrap();
+        assert!(wanted.takes("src/book.py"));
+        assert!(!wanted.takes("docs/a/b.md"));
+        assert!(!wanted.takes("run.log"));
+        assert!(!wanted.takes(".git/config"));
+        assert!(!wanted.takes("vendor/lib/.git"));
+        let some = Wanted::new(&["src", "pyproject.toml"], &[]).unwrap();
+        assert!(some.takes("src/deep/book.py") && some.takes("pyproject.toml"));
+        assert!(!some.takes("tests/x.py"));
+    }
+
+    #[test]
+    fn a_broken_pattern_is_named() {
+        let error = Wanted::new(&["src/[a"], &[]).unwrap_err().to_string();
+        assert!(error.contains("`src/[a`"), "{error}");
+    }
+}

@@ -1,0 +1,361 @@
+//! Agents come, speak and go.
+
+use darwin_shared::attempt::{AttemptEnd, AttemptEvent, AttemptUpdate};
+use darwin_shared::fleet::SensorReport;
+use darwin_shared::ids::{AgentId, AttemptId, Epoch, JobId};
+use darwin_shared::round::RoundResult;
+use darwin_shared::state::{AttemptOutcome, LossCause, Outcome, Phase, RefusalCause, Stage};
+
+use crate::action::{Action, ArchiveRound, ToAgent};
+use crate::agent::Agent;
+use crate::event::{HeldAttempt, Hello, LinkId, Now, Offer};
+use crate::live::Folded;
+use crate::state::Core;
+
+impl Core {
+    pub(crate) fn link_up(&mut self, now: Now, link: LinkId, hello: Hello, out: &mut Vec<Action>) {
+        let Hello { agent: id, facts, sensor, attempts: held, offer } = hello;
+        if let Some(old) = self.agents.get(&id).and_then(|agent| agent.link) {
+            self.links.remove(&old);
+            let why = format!("agent {id} connected anew");
+            out.push(Action::Close { link: old, why });
+        }
+        self.links.insert(link, id.clone());
+        let drained = self.agent_records.get(&id).is_some_and(|(_, record)| record.drained);
+        let known = self.agents.remove(&id).map(|agent| agent.attempts).unwrap_or_default();
+        let agent = Agent {
+            id: id.clone(),
+            facts: Some(facts),
+            sensor,
+            link: Some(link),
+            offer: Offer::default(),
+            drained,
+            attempts: known,
+            heard_at: now.mono,
+        };
+        self.agents.insert(id.clone(), agent);
+
+        let (wanted, stale): (Vec<_>, Vec<_>) =
+            held.into_iter().partition(|held| self.holds(&id, held.attempt, held.epoch));
+        out.push(Action::Send {
+            link,
+            message: ToAgent::Welcome {
+                lease: self.settings.lease,
+                renew_every: self.settings.renew_every,
+                stale: stale.iter().map(|held| held.attempt).collect(),
+                drained,
+            },
+        });
+        self.reconcile(now, link, &id, &wanted, out);
+        self.offered(&id, offer);
+    }
+
+    /// Whether this attempt is the one that its job has under way, at this agent.
+    fn holds(&self, agent: &AgentId, attempt: AttemptId, epoch: Epoch) -> bool {
+        self.jobs.get(&attempt.job).is_some_and(|job| {
+            job.live_id() == Some(attempt)
+                && job.live.as_ref().is_some_and(|live| live.epoch == epoch && live.agent == *agent)
+        })
+    }
+
+    /// Sets what the ledger has of an agent's attempts against what the agent has.
+    fn reconcile(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        agent: &AgentId,
+        held: &[HeldAttempt],
+        out: &mut Vec<Action>,
+    ) {
+        let has = |attempt: AttemptId| held.iter().any(|held| held.attempt == attempt);
+        let forgotten: Vec<JobId> = self
+            .agents
+            .get(agent)
+            .into_iter()
+            .flat_map(|entry| entry.attempts.iter())
+            .filter(|attempt| !has(**attempt))
+            .map(|attempt| attempt.job)
+            .collect();
+        for job in forgotten {
+            self.lose(now, job, LossCause::AgentRestarted, out);
+        }
+        for HeldAttempt { attempt, epoch, rounds, live: _, end } in held {
+            self.extend_lease(now, attempt.job);
+            let in_core = self.live_rounds(attempt.job);
+            if self.jobs.get(&attempt.job).is_some_and(|job| job.record.cancel.is_some()) && end.is_none() {
+                let message = ToAgent::Cancel { attempt: *attempt, epoch: *epoch };
+                out.push(Action::Send { link, message });
+            }
+            if in_core < *rounds {
+                let message = ToAgent::Replay { attempt: *attempt, from_round: in_core };
+                out.push(Action::Send { link, message });
+            }
+            if let Some(end) = end {
+                self.ended(now, link, *attempt, end.clone(), out);
+            }
+        }
+    }
+
+    fn live_rounds(&self, job: JobId) -> u32 {
+        self.jobs.get(&job).and_then(|job| job.live.as_ref()).map_or(0, |live| live.rounds)
+    }
+
+    fn extend_lease(&mut self, now: Now, id: JobId) {
+        let Some(live) = self.jobs.get_mut(&id).and_then(|job| job.live.as_mut()) else { return };
+        self.lost_timers.remove(&(live.lost_at, id));
+        live.lost_at = now.mono + self.settings.lease + self.settings.grace;
+        self.lost_timers.insert((live.lost_at, id));
+    }
+
+    pub(crate) fn link_down(&mut self, link: LinkId) {
+        // The leases run on: silence is not death.
+        if let Some(agent) = self.links.remove(&link)
+            && let Some(entry) = self.agents.get_mut(&agent)
+            && entry.link == Some(link)
+        {
+            entry.link = None;
+            entry.offer = Offer::default();
+        }
+    }
+
+    pub(crate) fn offered(&mut self, agent: &AgentId, offer: Offer) {
+        // What was granted and not yet accepted was on its way when the agent made this offer.
+        let unseen: Vec<u32> = self
+            .agents
+            .get(agent)
+            .into_iter()
+            .flat_map(|entry| entry.attempts.iter())
+            .filter_map(|attempt| self.jobs.get(&attempt.job))
+            .filter(|job| job.live.as_ref().is_some_and(|live| live.phase == Phase::Granted))
+            .map(|job| job.submitted.spec.cores.count)
+            .collect();
+        let Some(entry) = self.agents.get_mut(agent) else { return };
+        let count = u32::try_from(unseen.len()).unwrap_or(u32::MAX);
+        entry.offer = Offer {
+            credits: offer.credits.saturating_sub(count),
+            free_cores: offer.free_cores.saturating_sub(unseen.iter().sum()),
+        };
+        self.dispatch_wanted |= entry.takes_work();
+    }
+
+    pub(crate) fn sensed(&mut self, agent: &AgentId, report: SensorReport) {
+        if let Some(entry) = self.agents.get_mut(agent) {
+            entry.sensor = report;
+            self.dispatch_wanted |= entry.takes_work();
+        }
+    }
+
+    pub(crate) fn renewed(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        agent: &AgentId,
+        attempts: &[(AttemptId, Epoch, u64)],
+        out: &mut Vec<Action>,
+    ) {
+        for (attempt, epoch, invocations) in attempts {
+            if !self.holds(agent, *attempt, *epoch) {
+                let message = ToAgent::Cancel { attempt: *attempt, epoch: *epoch };
+                out.push(Action::Send { link, message });
+                continue;
+            }
+            self.extend_lease(now, attempt.job);
+            if let Some(live) = self.jobs.get_mut(&attempt.job).and_then(|job| job.live.as_mut()) {
+                live.invocations = *invocations;
+            }
+        }
+    }
+
+    pub(crate) fn updated(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        agent: &AgentId,
+        update: AttemptUpdate,
+        out: &mut Vec<Action>,
+    ) {
+        let AttemptUpdate { attempt, epoch, event } = update;
+        if !self.holds(agent, attempt, epoch) {
+            self.answer_stale(link, attempt, epoch, &event, out);
+            return;
+        }
+        self.extend_lease(now, attempt.job);
+        let Some(live) = self.jobs.get_mut(&attempt.job).and_then(|job| job.live.as_mut()) else { return };
+        match event {
+            AttemptEvent::Accepted => live.phase = Phase::Accepted,
+            AttemptEvent::Staging(
+                Stage::Fetch | Stage::Setup | Stage::Check | Stage::Run | Stage::Read,
+            ) => live.phase = Phase::Staging,
+            AttemptEvent::Ready => live.phase = Phase::Ready,
+            AttemptEvent::Running { cpus, isolation } => {
+                live.phase = Phase::Running { round: live.rounds };
+                live.cpus = cpus;
+                live.isolation = isolation;
+            }
+            AttemptEvent::Refused(cause) => {
+                self.refused(now, agent, attempt, cause, out);
+                return;
+            }
+            AttemptEvent::Ended(end) => {
+                self.ended(now, link, attempt, end, out);
+                return;
+            }
+        }
+        out.push(Action::JobChanged(attempt.job));
+    }
+
+    /// An attempt that nothing wants any more: tell the agent to end it or to forget it.
+    fn answer_stale(
+        &self,
+        link: LinkId,
+        attempt: AttemptId,
+        epoch: Epoch,
+        event: &AttemptEvent,
+        out: &mut Vec<Action>,
+    ) {
+        let message = match event {
+            AttemptEvent::Ended(_) => ToAgent::Release { attempt },
+            AttemptEvent::Refused(_) => return,
+            AttemptEvent::Accepted
+            | AttemptEvent::Staging(_)
+            | AttemptEvent::Ready
+            | AttemptEvent::Running { .. } => ToAgent::Cancel { attempt, epoch },
+        };
+        out.push(Action::Send { link, message });
+    }
+
+    fn refused(
+        &mut self,
+        now: Now,
+        agent: &AgentId,
+        attempt: AttemptId,
+        cause: RefusalCause,
+        out: &mut Vec<Action>,
+    ) {
+        // Until its next offer: it has just said that it wants nothing.
+        if let Some(entry) = self.agents.get_mut(agent) {
+            entry.offer = Offer::default();
+        }
+        self.lose(now, attempt.job, LossCause::Refused(cause), out);
+    }
+
+    pub(crate) fn round_came(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        agent: &AgentId,
+        result: RoundResult,
+        out: &mut Vec<Action>,
+    ) {
+        let RoundResult { attempt, epoch, round, .. } = result;
+        if !self.holds(agent, attempt, epoch) {
+            // The verdict stands, or another attempt took over: these rounds change nothing.
+            out.push(Action::Send { link, message: ToAgent::Ack { attempt, epoch, rounds: round + 1, stop: true } });
+            return;
+        }
+        self.extend_lease(now, attempt.job);
+        let Some(job) = self.jobs.get_mut(&attempt.job) else { return };
+        let spec = job.submitted.spec.clone();
+        let Some(live) = job.live.as_mut() else { return };
+        match round.cmp(&live.rounds) {
+            std::cmp::Ordering::Less => {
+                let message = ToAgent::Ack { attempt, epoch, rounds: live.rounds, stop: false };
+                out.push(Action::Send { link, message });
+                return;
+            }
+            std::cmp::Ordering::Greater => {
+                let message = ToAgent::Replay { attempt, from_round: live.rounds };
+                out.push(Action::Send { link, message });
+                return;
+            }
+            std::cmp::Ordering::Equal => {}
+        }
+        let folded = match live.fold(&spec, &result) {
+            Ok(folded) => folded,
+            Err(why) => {
+                out.push(Action::Send { link, message: ToAgent::Cancel { attempt, epoch } });
+                self.lose(now, attempt.job, LossCause::Box(why.to_string()), out);
+                return;
+            }
+        };
+        let rounds = live.rounds;
+        self.archive(now, agent, spec, result, out);
+        let stop = match folded {
+            Folded::Continue => false,
+            Folded::Decided(verdict) => {
+                let outcome = Outcome::Judged(verdict);
+                self.finish(now, attempt.job, Some(AttemptOutcome::Completed), outcome, out);
+                true
+            }
+        };
+        out.push(Action::Send { link, message: ToAgent::Ack { attempt, epoch, rounds, stop } });
+        if !stop {
+            out.push(Action::JobChanged(attempt.job));
+        }
+    }
+
+    fn archive(
+        &self,
+        now: Now,
+        agent: &AgentId,
+        spec: std::sync::Arc<darwin_shared::spec::JobSpec>,
+        result: RoundResult,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(facts) = self.agents.get(agent).and_then(|entry| entry.facts.as_ref()) else { return };
+        out.push(Action::Archive(Box::new(ArchiveRound {
+            attempt: result.attempt,
+            round: result.round,
+            spec,
+            agent: agent.clone(),
+            pool: facts.pool.clone(),
+            recorded_unix_ms: now.unix_ms,
+            invocations: result.invocations,
+        })));
+    }
+
+    /// The agent is done with an attempt that its job has under way.
+    fn ended(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        attempt: AttemptId,
+        end: AttemptEnd,
+        out: &mut Vec<Action>,
+    ) {
+        let id = attempt.job;
+        match end {
+            AttemptEnd::Completed { rounds } => {
+                let Some(job) = self.jobs.get_mut(&id) else { return };
+                let spec = job.submitted.spec.clone();
+                let Some(live) = job.live.as_mut() else { return };
+                live.phase = Phase::Reporting;
+                if live.rounds < rounds {
+                    let message = ToAgent::Replay { attempt, from_round: live.rounds };
+                    out.push(Action::Send { link, message });
+                    return;
+                }
+                if live.rounds == 0 {
+                    self.lose(now, id, LossCause::Box("it ended without a single round".to_owned()), out);
+                } else if let Some(outcome) = live.conclude(&spec) {
+                    self.finish(now, id, Some(AttemptOutcome::Completed), outcome, out);
+                }
+            }
+            AttemptEnd::Failed(failure) => {
+                let outcome = Some(AttemptOutcome::Failed(failure.clone()));
+                self.finish(now, id, outcome, Outcome::Failed(failure), out);
+            }
+            AttemptEnd::Box(why) => self.lose(now, id, LossCause::Box(why), out),
+            AttemptEnd::Cancelled => {
+                match self.jobs.get(&id).and_then(|job| job.record.cancel.clone()) {
+                    Some(by) => {
+                        let outcome = Some(AttemptOutcome::Cancelled);
+                        self.finish(now, id, outcome, Outcome::Cancelled { by }, out);
+                    }
+                    None => self.lose(now, id, LossCause::Drained, out),
+                }
+            }
+        }
+        out.push(Action::Send { link, message: ToAgent::Release { attempt } });
+    }
+}

@@ -1,0 +1,240 @@
+//! An attempt under way: its phase, its lease, and the rounds folded into the gate so far.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use darwin_gate::{
+    Block, EndOfData, Gate, LookReport, Observation, Order, SeriesKey, Step, Verdict, order,
+};
+use darwin_shared::ids::{AgentId, Epoch};
+use darwin_shared::round::RoundResult;
+use darwin_shared::spec::{Arm, JobSpec, Work};
+use darwin_shared::state::{MeasuredSeries, Outcome, Phase};
+use thiserror::Error;
+
+/// Series that one job may have; a suite of 10,000 benches with a dozen metrics fits.
+pub const MAX_SERIES: usize = 150_000;
+
+/// Why a round cannot be folded in: the agent or its readers broke a rule.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum FoldError {
+    /// An arm is missing, doubled or not wanted.
+    #[error("round {round} has the wrong invocations: {why}")]
+    Arms {
+        /// The round.
+        round: u32,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// The gate refuses the block.
+    #[error("{0}")]
+    Block(String),
+    /// More series than a job may have.
+    #[error("the benches report more than {MAX_SERIES} series; split the suite")]
+    TooManySeries,
+}
+
+/// What a folded round led to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Folded {
+    /// Go on.
+    Continue,
+    /// The gate has decided.
+    Decided(Box<Verdict>),
+}
+
+/// Values of one series, one for each invocation.
+#[derive(Debug, Clone)]
+struct Column {
+    unit: darwin_gate::Unit,
+    values: Vec<f64>,
+    samples: u64,
+}
+
+/// What the rounds go into.
+#[derive(Debug, Clone)]
+enum Sink {
+    /// A comparison.
+    Gate(Box<Gate>),
+    /// The gate has spoken; further rounds change nothing.
+    Decided,
+    /// A measurement of one variant.
+    Columns(BTreeMap<SeriesKey, Column>),
+}
+
+/// An attempt under way.
+#[derive(Debug, Clone)]
+pub struct Live {
+    /// Who has it.
+    pub agent: AgentId,
+    /// Its fence.
+    pub epoch: Epoch,
+    /// How far it is.
+    pub phase: Phase,
+    /// CPUs that the benches run on, once they do.
+    pub cpus: String,
+    /// The isolation that took effect, once it did.
+    pub isolation: String,
+    /// When it is taken for lost if nothing is heard of it.
+    pub lost_at: Duration,
+    /// Invocations started, by its last renewal.
+    pub invocations: u64,
+    /// Rounds folded in.
+    pub rounds: u32,
+    /// The gate's progress in words, after its last look.
+    pub progress: String,
+    /// The next look of the gate, in rounds; 0 if there is none.
+    pub next_look: u32,
+    sink: Sink,
+}
+
+impl Live {
+    /// An attempt that was just granted.
+    pub fn granted(spec: &JobSpec, agent: AgentId, epoch: Epoch, lost_at: Duration) -> Result<Self, FoldError> {
+        let sink = match &spec.work {
+            Work::Compare { .. } => {
+                let gate = Gate::new(spec.policy.clone(), Some(spec.seed)).map_err(|e| FoldError::Block(e.to_string()))?;
+                Sink::Gate(Box::new(gate))
+            }
+            Work::Measure { .. } => Sink::Columns(BTreeMap::new()),
+        };
+        let next_look = match &spec.work {
+            Work::Compare { .. } => spec.policy.looks.first().copied().unwrap_or(0),
+            Work::Measure { .. } => 0,
+        };
+        Ok(Self {
+            agent,
+            epoch,
+            phase: Phase::Granted,
+            cpus: String::new(),
+            isolation: String::new(),
+            lost_at,
+            invocations: 0,
+            rounds: 0,
+            progress: String::new(),
+            next_look,
+            sink,
+        })
+    }
+
+    /// Folds the round that is due. Rounds before it are the caller's to ignore, rounds after it to ask again.
+    pub fn fold(&mut self, spec: &JobSpec, result: &RoundResult) -> Result<Folded, FoldError> {
+        let folded = match &mut self.sink {
+            Sink::Gate(gate) => {
+                let block = block_of(spec.seed, result)?;
+                match gate.push(&block).map_err(|e| FoldError::Block(e.to_string()))? {
+                    Step::Continue => Folded::Continue,
+                    Step::Look(look) => {
+                        self.progress = in_words(&look, spec.policy.max_pairs);
+                        self.next_look = look.next_look.unwrap_or(0);
+                        Folded::Continue
+                    }
+                    Step::Decided(verdict) => Folded::Decided(verdict),
+                }
+            }
+            Sink::Decided => Folded::Continue,
+            Sink::Columns(columns) => {
+                fold_columns(columns, result)?;
+                Folded::Continue
+            }
+        };
+        if let Folded::Decided(_) = folded {
+            self.sink = Sink::Decided;
+        }
+        self.rounds += 1;
+        self.phase = Phase::Running { round: self.rounds };
+        Ok(folded)
+    }
+
+    /// What the job comes to when no more rounds will come: by their number, or because time ran out.
+    pub fn conclude(&self, spec: &JobSpec) -> Option<Outcome> {
+        match &self.sink {
+            Sink::Gate(gate) => {
+                let why = if self.rounds >= spec.budget.rounds_max {
+                    EndOfData::MaxPairs
+                } else {
+                    EndOfData::TimeBudget
+                };
+                Some(Outcome::Judged(Box::new(gate.finish(why))))
+            }
+            Sink::Decided => None,
+            Sink::Columns(columns) => Some(Outcome::Measured(columns.iter().map(summed_up).collect())),
+        }
+    }
+}
+
+/// `latency.p99 of test_match -18.9% [-22.0%, -15.1%], 14 of 40 pairs, next look at 20`.
+fn in_words(look: &LookReport, max_pairs: u32) -> String {
+    let mut text = String::new();
+    if let Some(leading) = &look.leading {
+        text = format!("{} of {} {}", leading.series.metric, leading.series.bench, leading.delta);
+        if let Some((low, high)) = leading.interval {
+            text.push_str(&format!(" [{low}, {high}]"));
+        }
+        text.push_str(", ");
+    }
+    text.push_str(&format!("{} of {max_pairs} pairs", look.pairs));
+    if let Some(next) = look.next_look {
+        text.push_str(&format!(", next look at {next}"));
+    }
+    text
+}
+
+fn block_of(seed: u64, result: &RoundResult) -> Result<Block, FoldError> {
+    let refuse = |why| FoldError::Arms { round: result.round, why };
+    let [first, second] = result.invocations.as_slice() else {
+        return Err(refuse("a comparison has one of each variant"));
+    };
+    let order = order(seed, result.round);
+    let (baseline, challenger) = match (order, first.arm, second.arm) {
+        (Order::BaselineFirst, Arm::Baseline, Arm::Challenger) => (first, second),
+        (Order::ChallengerFirst, Arm::Challenger, Arm::Baseline) => (second, first),
+        (_, Arm::Baseline, Arm::Baseline) | (_, Arm::Challenger, Arm::Challenger) => {
+            return Err(refuse("the same variant ran twice"));
+        }
+        (Order::BaselineFirst | Order::ChallengerFirst, Arm::Baseline | Arm::Challenger, _) => {
+            return Err(refuse("the variants did not run in the order that was drawn"));
+        }
+    };
+    Ok(Block {
+        round: result.round,
+        order,
+        baseline: baseline.observations.clone(),
+        challenger: challenger.observations.clone(),
+    })
+}
+
+fn fold_columns(columns: &mut BTreeMap<SeriesKey, Column>, result: &RoundResult) -> Result<(), FoldError> {
+    let [invocation] = result.invocations.as_slice() else {
+        return Err(FoldError::Arms { round: result.round, why: "a measurement has one invocation in each" });
+    };
+    for (key, Observation { value, samples, unit, evidence: _ }) in &invocation.observations {
+        if columns.len() >= MAX_SERIES && !columns.contains_key(key) {
+            return Err(FoldError::TooManySeries);
+        }
+        let column = columns.entry(key.clone()).or_insert_with(|| Column {
+            unit: *unit,
+            values: Vec::with_capacity(1),
+            samples: 0,
+        });
+        column.values.push(*value);
+        column.samples = column.samples.saturating_add(*samples);
+    }
+    Ok(())
+}
+
+fn summed_up((series, column): (&SeriesKey, &Column)) -> MeasuredSeries {
+    let mut sorted = column.values.clone();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len().div_ceil(2).saturating_sub(1);
+    let at = |index: usize| sorted.get(index).copied().unwrap_or_default();
+    MeasuredSeries {
+        series: series.clone(),
+        unit: column.unit,
+        center: at(middle),
+        least: at(0),
+        most: at(sorted.len().saturating_sub(1)),
+        invocations: u32::try_from(sorted.len()).unwrap_or(u32::MAX),
+        samples: column.samples,
+    }
+}

@@ -1,0 +1,1 @@
+//! The coordinator: schedules jobs to agents and keeps the ledger.

@@ -1,0 +1,127 @@
+//! The rule below ten pairs, such as two saved files: normal theory under an assumed noise.
+//!
+//! No test on the invocation level is possible with so few pairs, so the rule is open about what it takes for
+//! granted: that one process' log statistic varies from process to process with a standard deviation of at most
+//! `assumed_noise`. The log ratio of a pair then has `sqrt(2)` times that, and the mean of `n` pairs that over
+//! `sqrt(n)`. If the pairs themselves vary more, the assumption is refuted: then their own standard deviation
+//! counts, with Student's t instead of the normal. Exact counters (class D) have no assumed noise.
+//!
+//! Alpha is split as in the main rule. REJECT, and APPROVE in mode no-slower, ask the same proofs. APPROVE for a
+//! gain cannot ask that every series be *proven* within a margin of 1%, for one pair can prove that of none: here
+//! no series may be *estimated* worse than its margin, and the verdict says how large a slowdown that leaves open.
+
+use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
+
+use crate::block::Evidence;
+use crate::decide::{Levels, Tested, Yardstick, test};
+use crate::ledger::{Roster, Series};
+use crate::metric::SeriesKey;
+use crate::policy::{MetricPolicy, Mode, Policy};
+use crate::ratio::Ratio;
+use crate::stats::{mean, sample_sd};
+
+/// What settles what few pairs cannot.
+pub(crate) const SETTLE_WITH: &str = "darwin compare --suite SUITE --baseline REF --challenger REF \
+     (10 rounds or more, interleaved on one box), or 10 or more result files a side, paired in the order given";
+
+/// The yardstick and the critical values of a series with few pairs; none without a pair.
+pub(crate) fn measure(policy: &Policy, roster: &Roster, series: &Series) -> Option<(Yardstick, Levels)> {
+    let centre = mean(&series.effects)?;
+    let pairs = series.effects.len() as f64;
+    let assumed = match series.evidence {
+        Evidence::A | Evidence::B | Evidence::C => pair_noise(policy),
+        Evidence::D => 0.0,
+    };
+    let observed = sample_sd(&series.effects).unwrap_or(0.0);
+    let refuted = observed > assumed;
+    let sd = if refuted { observed } else { assumed };
+    let degrees = if refuted { Some(pairs - 1.0) } else { None };
+    let level = |tests: u32| critical_value(policy.alpha / f64::from(tests.max(1)), degrees);
+    let levels = Levels {
+        reject: level(roster.tests()),
+        gain: level(roster.primaries),
+        full: level(1),
+    };
+    Some((
+        Yardstick::Normal {
+            mean: centre,
+            standard_error: sd / pairs.sqrt(),
+        },
+        levels,
+    ))
+}
+
+/// Tests one gated series with few pairs.
+pub(crate) fn test_few(
+    (yardstick, levels): &(Yardstick, Levels),
+    policy: &Policy,
+    metric: MetricPolicy,
+    key: &SeriesKey,
+) -> Tested {
+    let tested = test(
+        yardstick,
+        *levels,
+        metric,
+        policy.is_primary(&key.metric),
+        policy.min_gain,
+    );
+    let within = yardstick.centre() <= metric.margin.ln_1p();
+    match policy.mode {
+        Mode::Faster => Tested {
+            acceptable: within || tested.not_worse,
+            ..tested
+        },
+        Mode::NoSlower => tested,
+    }
+}
+
+/// What the verdict takes for granted, in words, with the command that would settle it without.
+pub(crate) fn assumption(policy: &Policy, pairs: u32) -> String {
+    let half = critical_value(policy.alpha, None) * pair_noise(policy) / f64::from(pairs.max(1)).sqrt();
+    let (noise, resolved) = (policy.assumed_noise, Ratio::from_log(half).as_percent());
+    let word = if pairs == 1 { "pair" } else { "pairs" };
+    format!(
+        "assumes process-to-process noise of at most {noise} (standard deviation): {pairs} {word} of invocations \
+         cannot measure it, so a change below about {resolved:.0}% is not told from noise, and an APPROVE does not \
+         exclude a slowdown of that size in a single series. Settle it with: {SETTLE_WITH}"
+    )
+}
+
+/// The assumed standard deviation of a pair's log ratio: two processes, each with the assumed noise.
+fn pair_noise(policy: &Policy) -> f64 {
+    policy.assumed_noise.get() * std::f64::consts::SQRT_2
+}
+
+/// The upper `tail` quantile of the normal, or of Student's t with the degrees of freedom.
+fn critical_value(tail: f64, degrees: Option<f64>) -> f64 {
+    let normal = -Normal::standard().inverse_cdf(tail);
+    match degrees.map(|n| StudentsT::new(0.0, 1.0, n)) {
+        // A t quantile is never below the normal one; numerical failure far out counts as "never".
+        Some(Ok(t)) => Some(-t.inverse_cdf(tail))
+            .filter(|v| v.is_finite())
+            .unwrap_or(f64::INFINITY)
+            .max(normal),
+        Some(Err(_)) => f64::INFINITY,
+        None => normal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn critical_values_match_the_tables() {
+        for (tail, degrees, want) in [
+            (0.01, None, 2.326_348),
+            (0.0025, None, 2.807_034),
+            (0.01, Some(1.0), 31.820_516),
+            (0.01, Some(4.0), 3.746_947),
+            (0.005, Some(8.0), 3.355_387),
+            (1e-6, Some(1.0), 318_309.886),
+        ] {
+            let got = critical_value(tail, degrees);
+            assert!((got / want - 1.0).abs() < 1e-6, "{tail} {degrees:?}: {got}");
+        }
+    }
+}

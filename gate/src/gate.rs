@@ -1,0 +1,303 @@
+//! Blocks in, steps and the verdict out.
+//!
+//! A [`Gate`] is a pure state machine: the same policy, seed and blocks give the same steps and the same verdict.
+//! It decides only at the looks of its policy, at the end of the data, and never twice.
+//!
+//! ```text
+//!            push                    push at a look
+//!   waiting ------> waiting (Continue) ------------> waiting (Look)
+//!      |                                        \--> decided (Decided)
+//!      \-- finish: the last look at what is there, or the few-pairs rule --> a verdict
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use crate::block::{Block, BlockError};
+use crate::bounds::{Boundaries, spending};
+use crate::ledger::{Ledger, Roster};
+use crate::metric::SeriesKey;
+use crate::policy::{FIRST_LOOK_PAIRS, Policy, PolicyError};
+use crate::ratio::Ratio;
+use crate::report::{Judgement, judge, judge_few, leading};
+use crate::verdict::{Decision, Reason, Verdict};
+
+/// A REJECT follows when more than this share of the challenger's invocations failed.
+const FAILED_SHARE_LIMIT: f64 = 0.10;
+/// Nothing is judged when more than this share of the rounds was void.
+const VOIDED_SHARE_LIMIT: f64 = 0.20;
+
+/// Why no more blocks will come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum EndOfData {
+    /// There are no more pairs: the policy's maximum, or all files are read.
+    MaxPairs,
+    /// The job's time is over. Must not depend on what the gate said so far.
+    TimeBudget,
+    /// Somebody cancelled; perhaps because of what he saw, so nothing is judged.
+    Cancelled,
+    /// The challenger's invocations fail: REJECT if more than a tenth of them did.
+    ChallengerFailed {
+        /// Its invocations that failed.
+        failed: u32,
+        /// Its invocations.
+        of: u32,
+    },
+    /// Something outside the bench voided rounds: nothing is judged if more than a fifth was void.
+    Disturbed {
+        /// Void rounds.
+        voided: u32,
+        /// Rounds.
+        of: u32,
+    },
+}
+
+/// The primary series that stands out most so far: news for a progress line, not a finding.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Leading {
+    /// Which series.
+    pub series: SeriesKey,
+    /// The change of its value so far: negative is a smaller value.
+    pub delta: Ratio,
+    /// The interval of `delta` at the boundary of the last look; none while it is unbounded.
+    pub interval: Option<(Ratio, Ratio)>,
+}
+
+/// What a look that decided nothing saw.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LookReport {
+    /// Pairs at this look.
+    pub pairs: u32,
+    /// Pairs at the next look; none after the last.
+    pub next_look: Option<u32>,
+    /// The series that stands out.
+    pub leading: Option<Leading>,
+}
+
+/// How far the gate has come.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Pairs so far.
+    pub pairs: u32,
+    /// The most pairs that will be measured.
+    pub max_pairs: u32,
+    /// Pairs at the next look; none when decided or with few pairs.
+    pub next_look: Option<u32>,
+    /// The series that stands out.
+    pub leading: Option<Leading>,
+    /// The verdict, once it stands.
+    pub decided: Option<Decision>,
+}
+
+/// What a block led to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum Step {
+    /// No look was due.
+    Continue,
+    /// A look was taken; more pairs are needed.
+    Look(LookReport),
+    /// The verdict stands; the gate takes no more blocks.
+    Decided(Box<Verdict>),
+}
+
+/// The gate of one comparison on one box.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    policy: Policy,
+    seed: Option<u64>,
+    ledger: Ledger,
+    /// Fixed at the first look, for alpha is split over it.
+    roster: Option<Roster>,
+    looks_taken: u32,
+    decided: Option<Verdict>,
+}
+
+impl Gate {
+    /// A gate without blocks. `seed` is the coin's, none if no coin drew the orders (saved files).
+    pub fn new(policy: Policy, seed: Option<u64>) -> Result<Self, PolicyError> {
+        policy.validate()?;
+        Ok(Self {
+            policy,
+            seed,
+            ledger: Ledger::default(),
+            roster: None,
+            looks_taken: 0,
+            decided: None,
+        })
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Pairs so far.
+    pub fn pairs(&self) -> u32 {
+        self.ledger.blocks
+    }
+
+    /// The verdict, once it stands.
+    pub fn verdict(&self) -> Option<&Verdict> {
+        self.decided.as_ref()
+    }
+
+    /// Takes in the next round. A refused block changes nothing.
+    pub fn push(&mut self, block: &Block) -> Result<Step, BlockError> {
+        let (round, expected) = (block.round, self.ledger.blocks);
+        if round < expected {
+            return Err(BlockError::Duplicate { round, expected });
+        }
+        if self.decided.is_some() {
+            return Err(BlockError::AlreadyDecided {
+                round,
+                pairs: expected,
+            });
+        }
+        if round > expected {
+            return Err(BlockError::Gap { round, expected });
+        }
+        self.ledger.push(block)?;
+        let pairs = self.ledger.blocks;
+        if !self.policy.looks.contains(&pairs) {
+            if pairs < self.policy.max_pairs {
+                return Ok(Step::Continue);
+            }
+            let verdict = self.finish(EndOfData::MaxPairs);
+            return Ok(self.decide(verdict));
+        }
+        Ok(self.look(pairs))
+    }
+
+    fn look(&mut self, pairs: u32) -> Step {
+        let index = self.looks_taken as usize;
+        self.looks_taken += 1;
+        let roster = self
+            .roster
+            .get_or_insert_with(|| Roster::new(&self.policy, &self.ledger));
+        let boundary = |alpha| Boundaries::new(&self.policy.looks, alpha).at(index);
+        let judgement = judge(&self.policy, &self.ledger, roster, boundary);
+        let last = pairs >= self.policy.max_pairs;
+        if judgement.outcome.is_some() || last {
+            let verdict = self.verdict_of(judgement);
+            return self.decide(verdict);
+        }
+        Step::Look(LookReport {
+            pairs,
+            next_look: self.next_look(),
+            leading: self.leading(),
+        })
+    }
+
+    fn decide(&mut self, verdict: Verdict) -> Step {
+        self.decided = Some(verdict.clone());
+        Step::Decided(Box::new(verdict))
+    }
+
+    /// How far the gate has come.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            pairs: self.ledger.blocks,
+            max_pairs: self.policy.max_pairs,
+            next_look: self.next_look(),
+            leading: self.leading(),
+            decided: self.decided.as_ref().map(|v| v.decision),
+        }
+    }
+
+    fn next_look(&self) -> Option<u32> {
+        if self.decided.is_some() {
+            return None;
+        }
+        self.policy
+            .looks
+            .iter()
+            .copied()
+            .find(|look| *look > self.ledger.blocks)
+    }
+
+    fn leading(&self) -> Option<Leading> {
+        let boundary = match self.looks_taken.checked_sub(1) {
+            Some(index) => Boundaries::new(&self.policy.looks, self.policy.alpha).at(index as usize),
+            None => f64::INFINITY,
+        };
+        leading(&self.policy, &self.ledger, boundary)
+    }
+
+    /// The verdict when no more data will come. What was decided before stands.
+    ///
+    /// From ten pairs on, a last look is taken at all pairs with all of alpha that the earlier looks left (Lan and
+    /// `DeMets`: valid because the end does not depend on the effect). Below ten the few-pairs rule decides.
+    pub fn finish(&self, why: EndOfData) -> Verdict {
+        if let Some(verdict) = &self.decided {
+            return verdict.clone();
+        }
+        let mut gate = self.clone();
+        let pairs = gate.ledger.blocks;
+        let roster = gate
+            .roster
+            .get_or_insert_with(|| Roster::new(&gate.policy, &gate.ledger));
+        let mut judgement = if pairs < FIRST_LOOK_PAIRS {
+            judge_few(&gate.policy, &gate.ledger, roster)
+        } else {
+            let taken = gate.looks_taken as usize;
+            let last = LastLook::new(&gate.policy.looks, taken, pairs);
+            gate.looks_taken = last.count();
+            judge(&gate.policy, &gate.ledger, roster, |alpha| last.boundary(alpha))
+        };
+        if let Some(outcome) = outcome_of(why, pairs) {
+            judgement.outcome = Some(outcome);
+        }
+        gate.verdict_of(judgement)
+    }
+
+    fn verdict_of(&self, judgement: Judgement) -> Verdict {
+        judgement.into_verdict(&self.policy, &self.ledger, self.seed, self.looks_taken)
+    }
+}
+
+/// What the end of the data says by itself, whatever was measured.
+fn outcome_of(why: EndOfData, pairs: u32) -> Option<(Decision, Reason)> {
+    let over = |part: u32, of: u32, limit: f64| f64::from(part) > limit * f64::from(of);
+    match why {
+        EndOfData::MaxPairs | EndOfData::TimeBudget => None,
+        EndOfData::Cancelled => Some((Decision::Inconclusive, Reason::Cancelled { pairs })),
+        EndOfData::ChallengerFailed { failed, of } => over(failed, of, FAILED_SHARE_LIMIT)
+            .then_some((Decision::Reject, Reason::ChallengerFailed { failed, of })),
+        EndOfData::Disturbed { voided, of } => over(voided, of, VOIDED_SHARE_LIMIT)
+            .then_some((Decision::Inconclusive, Reason::Disturbed { voided, of })),
+    }
+}
+
+/// An unplanned last look: the looks taken before it keep their spending, it spends the rest.
+struct LastLook<'a> {
+    planned: &'a [u32],
+    earlier: usize,
+    pairs: u32,
+}
+
+impl<'a> LastLook<'a> {
+    fn new(planned: &'a [u32], taken: usize, pairs: u32) -> Self {
+        let earlier = planned.iter().take(taken).filter(|look| **look < pairs).count();
+        Self {
+            planned,
+            earlier,
+            pairs,
+        }
+    }
+
+    fn count(&self) -> u32 {
+        u32::try_from(self.earlier + 1).unwrap_or(u32::MAX)
+    }
+
+    fn boundary(&self, alpha: f64) -> f64 {
+        let mut looks: Vec<u32> = self.planned.iter().take(self.earlier).copied().collect();
+        let mut spent: Vec<f64> = spending(self.planned, alpha)
+            .into_iter()
+            .take(self.earlier)
+            .collect();
+        looks.push(self.pairs);
+        spent.push(alpha);
+        Boundaries::with_spending(&looks, &spent).at(self.earlier)
+    }
+}

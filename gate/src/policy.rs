@@ -1,0 +1,357 @@
+//! How strict the gate is: what is gated, by which margin, at which looks, with which error.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::metric::{LatencyStat, Metric};
+use crate::ratio::Ratio;
+
+/// What the gate approves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Only what is proven faster on a primary series and proven not slower on every gated one.
+    #[default]
+    Faster,
+    /// Whatever is proven not slower than the margin on every gated series.
+    NoSlower,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Faster => "faster",
+            Self::NoSlower => "no-slower",
+        })
+    }
+}
+
+/// How one metric is gated.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricPolicy {
+    /// The largest worsening that is accepted.
+    pub margin: Ratio,
+    /// The systematic floor (luck of the link layout) that a REJECT must clear; below the margin.
+    #[serde(default)]
+    pub floor: Ratio,
+    /// Whether the metric takes part in the decision; false reports it only.
+    #[serde(default = "yes")]
+    pub gated: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// How the gate decides. A verdict is a function of this, the blocks and how the data ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policy {
+    /// What is approved.
+    pub mode: Mode,
+    /// The chance of a wrong REJECT, and of a wrong APPROVE, over all findings of the job; in 0..0.5.
+    pub alpha: f64,
+    /// The most pairs that are measured. Below [`FIRST_LOOK_PAIRS`] the few-pairs rule decides.
+    pub max_pairs: u32,
+    /// After how many pairs the gate may decide: ascending, the last is `max_pairs`; empty with few pairs.
+    pub looks: Vec<u32>,
+    /// Metrics that the user named. What is not here follows [`Policy::for_metric`]'s defaults.
+    pub metrics: BTreeMap<Metric, MetricPolicy>,
+    /// The metric that must be proven faster on at least one bench in mode [`Mode::Faster`].
+    pub primary: Metric,
+    /// The least gain wanted on a primary series.
+    pub min_gain: Ratio,
+    /// For few pairs: the standard deviation of one process' log statistic that is taken for granted.
+    pub assumed_noise: Ratio,
+}
+
+/// Fewer pairs than this cannot carry the sign-flip test at any usual alpha.
+pub const FIRST_LOOK_PAIRS: u32 = 10;
+/// The most pairs of a job: a week of one-minute pairs, and it bounds what the gate keeps in memory.
+pub const MAX_PAIRS_LIMIT: u32 = 10_080;
+/// The most looks of a policy: each costs a numerical integration.
+pub const MAX_LOOKS: usize = 64;
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Faster,
+            alpha: 0.01,
+            max_pairs: 40,
+            looks: default_looks(40),
+            metrics: BTreeMap::new(),
+            primary: Metric::Latency(LatencyStat::P50),
+            min_gain: Ratio::ZERO,
+            assumed_noise: Ratio::from_percent(5),
+        }
+    }
+}
+
+/// The usual looks up to `max_pairs`: 10, 14, 20, 28, 40, 56, 80, 112, 160, and on by doubling.
+///
+/// `max_pairs` itself is always the last look; below [`FIRST_LOOK_PAIRS`] there is none.
+pub fn default_looks(max_pairs: u32) -> Vec<u32> {
+    if max_pairs < FIRST_LOOK_PAIRS {
+        return Vec::new();
+    }
+    let mut looks = Vec::new();
+    let (mut tens, mut fourteens) = (FIRST_LOOK_PAIRS, 14);
+    while tens < max_pairs {
+        looks.push(tens);
+        if fourteens < max_pairs {
+            looks.push(fourteens);
+        }
+        (tens, fourteens) = (tens.saturating_mul(2), fourteens.saturating_mul(2));
+    }
+    looks.push(max_pairs);
+    looks
+}
+
+/// Why a policy cannot be used. Each message says which value is wrong and what would be right.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum PolicyError {
+    /// Alpha is not a usable error level.
+    #[error("alpha = {0}: must be above 0 and below 0.5, such as 0.01")]
+    Alpha(f64),
+    /// The number of pairs is zero or beyond all sense.
+    #[error("max_pairs = {0}: must be 1 to {MAX_PAIRS_LIMIT}")]
+    MaxPairs(u32),
+    /// The looks are not a plan.
+    #[error(
+        "looks = {looks:?}: must ascend from at least {FIRST_LOOK_PAIRS} to max_pairs = {max_pairs}, at most \
+         {MAX_LOOKS} of them; with fewer than {FIRST_LOOK_PAIRS} pairs there are none"
+    )]
+    Looks {
+        /// What was given.
+        looks: Vec<u32>,
+        /// What the last one should be.
+        max_pairs: u32,
+    },
+    /// A margin is negative.
+    #[error("margin of {metric} = {margin}: must be 0% or more")]
+    Margin {
+        /// Of which metric.
+        metric: Metric,
+        /// What was given.
+        margin: Ratio,
+    },
+    /// A floor is negative or not below the margin.
+    #[error("floor of {metric} = {floor}: must be 0% or more, and below the margin of {margin}")]
+    Floor {
+        /// Of which metric.
+        metric: Metric,
+        /// What was given.
+        floor: Ratio,
+        /// The margin it must stay below.
+        margin: Ratio,
+    },
+    /// The primary metric is switched off.
+    #[error("the primary metric {0} is set to gated = false: gate it, or choose another primary")]
+    PrimaryNotGated(Metric),
+    /// The least gain is negative, or more than everything.
+    #[error("min_gain = {0}: must be 0% or more and below 100%")]
+    MinGain(Ratio),
+    /// The assumed noise is not usable.
+    #[error("assumed_noise = {0}: must be above 0% and at most 100%")]
+    AssumedNoise(Ratio),
+}
+
+impl Policy {
+    /// This policy with at most `max_pairs` pairs, and the usual looks up to there.
+    #[must_use]
+    pub fn with_max_pairs(mut self, max_pairs: u32) -> Self {
+        self.max_pairs = max_pairs;
+        self.looks = default_looks(max_pairs);
+        self
+    }
+
+    /// What holds for a metric, and whether the user named it.
+    ///
+    /// Without a name: margin 1% for p50, 5% for p99 and p99.9, 2% else; gated are the primary metric,
+    /// `latency.p50` and `latency.p99`. A custom metric is found by its name, whatever its direction.
+    pub fn for_metric(&self, metric: &Metric) -> (MetricPolicy, bool) {
+        if let Some((_, named)) = self.metrics.iter().find(|(named, _)| named.same_quantity(metric)) {
+            return (*named, true);
+        }
+        let by_default = matches!(metric, Metric::Latency(LatencyStat::P50 | LatencyStat::P99));
+        let gated = by_default || self.is_primary(metric);
+        (
+            MetricPolicy {
+                margin: default_margin(metric),
+                floor: Ratio::ZERO,
+                gated,
+            },
+            false,
+        )
+    }
+
+    /// Whether this is the primary metric.
+    pub fn is_primary(&self, metric: &Metric) -> bool {
+        self.primary.same_quantity(metric)
+    }
+
+    /// Checks every value.
+    pub fn validate(&self) -> Result<(), PolicyError> {
+        if !(self.alpha > 0.0 && self.alpha < 0.5) {
+            return Err(PolicyError::Alpha(self.alpha));
+        }
+        if self.max_pairs == 0 || self.max_pairs > MAX_PAIRS_LIMIT {
+            return Err(PolicyError::MaxPairs(self.max_pairs));
+        }
+        self.validate_looks()?;
+        for (metric, policy) in &self.metrics {
+            let MetricPolicy { margin, floor, gated } = *policy;
+            if margin < Ratio::ZERO {
+                return Err(PolicyError::Margin {
+                    metric: metric.clone(),
+                    margin,
+                });
+            }
+            let both_zero = margin <= Ratio::ZERO && floor == Ratio::ZERO;
+            if floor < Ratio::ZERO || (floor >= margin && !both_zero) {
+                return Err(PolicyError::Floor {
+                    metric: metric.clone(),
+                    floor,
+                    margin,
+                });
+            }
+            if !gated && self.is_primary(metric) {
+                return Err(PolicyError::PrimaryNotGated(metric.clone()));
+            }
+        }
+        if self.min_gain < Ratio::ZERO || self.min_gain.get() >= 1.0 {
+            return Err(PolicyError::MinGain(self.min_gain));
+        }
+        if self.assumed_noise <= Ratio::ZERO || self.assumed_noise.get() > 1.0 {
+            return Err(PolicyError::AssumedNoise(self.assumed_noise));
+        }
+        Ok(())
+    }
+
+    fn validate_looks(&self) -> Result<(), PolicyError> {
+        let ascending = self.looks.windows(2).all(|w| w[0] < w[1]);
+        let ends_right = match (self.looks.first(), self.looks.last()) {
+            (Some(first), Some(last)) => *first >= FIRST_LOOK_PAIRS && *last == self.max_pairs,
+            _ => self.max_pairs < FIRST_LOOK_PAIRS,
+        };
+        if ascending && ends_right && self.looks.len() <= MAX_LOOKS {
+            return Ok(());
+        }
+        Err(PolicyError::Looks {
+            looks: self.looks.clone(),
+            max_pairs: self.max_pairs,
+        })
+    }
+}
+
+fn default_margin(metric: &Metric) -> Ratio {
+    match metric {
+        Metric::Latency(LatencyStat::P50) => Ratio::from_percent(1),
+        Metric::Latency(LatencyStat::P99 | LatencyStat::P99_9) => Ratio::from_percent(5),
+        Metric::Latency(LatencyStat::Min | LatencyStat::P90 | LatencyStat::Mean | LatencyStat::Max)
+        | Metric::Throughput
+        | Metric::MemoryPeak
+        | Metric::Instructions
+        | Metric::Custom { .. } => Ratio::from_percent(2),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_end_at_the_last_pair() {
+        assert_eq!(default_looks(40), [10, 14, 20, 28, 40]);
+        assert_eq!(default_looks(160), [10, 14, 20, 28, 40, 56, 80, 112, 160]);
+        assert_eq!(default_looks(60), [10, 14, 20, 28, 40, 56, 60]);
+        assert_eq!(default_looks(12), [10, 12]);
+        assert_eq!(default_looks(10), [10]);
+        assert_eq!(default_looks(9), Vec::<u32>::new());
+        for max_pairs in [1, 9, 10, 11, 14, 15, 39, 160, 161, MAX_PAIRS_LIMIT] {
+            Policy::default().with_max_pairs(max_pairs).validate().unwrap();
+        }
+    }
+
+    #[test]
+    fn defaults_gate_p50_and_p99() {
+        let policy = Policy::default();
+        let gated: Vec<String> = LatencyStat::ALL
+            .into_iter()
+            .map(Metric::Latency)
+            .chain([Metric::Throughput, Metric::MemoryPeak, Metric::Instructions])
+            .filter(|m| policy.for_metric(m).0.gated)
+            .map(|m| m.to_string())
+            .collect();
+        assert_eq!(gated, ["latency.p50", "latency.p99"]);
+        let json = serde_json::to_string(&policy).unwrap();
+        assert_eq!(serde_json::from_str::<Policy>(&json).unwrap(), policy);
+    }
+
+    #[test]
+    fn bad_values_are_named() {
+        let p50 = Metric::Latency(LatencyStat::P50);
+        let with = |margin: f64, floor: f64, gated| Policy {
+            metrics: BTreeMap::from([(
+                p50.clone(),
+                MetricPolicy {
+                    margin: Ratio::new(margin).unwrap(),
+                    floor: Ratio::new(floor).unwrap(),
+                    gated,
+                },
+            )]),
+            ..Policy::default()
+        };
+        let bad = [
+            Policy {
+                alpha: f64::NAN,
+                ..Policy::default()
+            },
+            Policy {
+                alpha: 0.5,
+                ..Policy::default()
+            },
+            Policy {
+                max_pairs: 0,
+                looks: vec![],
+                ..Policy::default()
+            },
+            Policy {
+                looks: vec![10, 10, 40],
+                ..Policy::default()
+            },
+            Policy {
+                looks: vec![10, 20],
+                ..Policy::default()
+            },
+            Policy {
+                looks: vec![],
+                ..Policy::default()
+            },
+            Policy {
+                looks: vec![5, 40],
+                ..Policy::default()
+            },
+            Policy {
+                min_gain: Ratio::from_percent(100),
+                ..Policy::default()
+            },
+            Policy {
+                assumed_noise: Ratio::ZERO,
+                ..Policy::default()
+            },
+            with(-0.01, 0.0, true),
+            with(0.01, 0.02, true),
+            with(0.01, 0.0, false),
+        ];
+        let texts: Vec<String> = bad
+            .iter()
+            .map(|p| p.validate().unwrap_err().to_string())
+            .collect();
+        insta::assert_snapshot!(texts.join("\n"));
+        with(0.0, 0.0, true).validate().unwrap();
+    }
+}

@@ -1,0 +1,158 @@
+//! What `darwin.toml` may say, what holds without saying, and what a bad file gets.
+
+mod bad;
+
+use darwin_gate::{Metric, Mode};
+
+use super::*;
+use crate::spec::{Command, Exclusive, Isolation, Scheduler, Source, Variant};
+
+const FULL: &str = r#"
+project = "matching-engine"
+
+[suite.hotpath]
+setup  = "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt"
+setup_timeout = "1h"
+check  = [".venv/bin/pytest", "-q", "tests/unit"]
+check_timeout = "2m"
+run    = ".venv/bin/pytest tests/benchmark --benchmark-json={output}"
+format = "pytest-benchmark"
+timeout = "5m"
+files  = { include = ["src", "tests/**"], exclude = [".git", "**/__pycache__"] }
+env    = { PYTHONHASHSEED = "0" }
+pool   = "xeon-6"
+labels = { site = "ny4" }
+priority = -5
+attempts = 2
+
+[suite.hotpath.cores]
+count = 2
+isolation = "required"
+exclusive = "llc"
+scheduler = "fifo"
+
+[suite.hotpath.gate]
+mode  = "no-slower"
+alpha = 0.005
+primary = "latency.p99"
+assumed_noise = "8%"
+[suite.hotpath.gate.metric."latency.p99"]
+margin = "1%"
+floor = "0.25%"
+[suite.hotpath.gate.metric."memory.peak"]
+margin = "5%"
+[suite.hotpath.gate.metric."latency.p50"]
+gated = false
+
+[suite.hotpath.budget]
+rounds = { min = 15, max = 60 }
+time = "1h 30m"
+"#;
+
+const LEAST: &str = "project = \"p\"\n[suite.s]\nrun = \"./bench {output}\"\n";
+
+fn parsed(text: &str) -> Config {
+    Config::parse("darwin.toml", text).unwrap_or_else(|error| panic!("{error}: {error:#?}"))
+}
+
+fn only_suite(config: &Config) -> &Suite {
+    assert_eq!(config.suites.len(), 1);
+    config.suites.values().next().unwrap()
+}
+
+fn nothing() -> Work {
+    Work::Measure { variant: Variant { label: "here".to_owned(), source: Source::Nothing } }
+}
+
+#[test]
+fn everything_that_can_be_said_is_heard() {
+    let config = parsed(FULL);
+    let (name, suite) = config.suite("hotpath").unwrap();
+    assert_eq!((config.project.as_str(), name.as_str()), ("matching-engine", "hotpath"));
+
+    let check = suite.steps.check.as_ref().unwrap();
+    assert_eq!(check.command, Command::Argv(vec![".venv/bin/pytest".into(), "-q".into(), "tests/unit".into()]));
+    assert_eq!(check.timeout, Duration::from_mins(2));
+    assert_eq!(suite.steps.setup.as_ref().unwrap().timeout, Duration::from_hours(1));
+    assert_eq!(suite.steps.run.timeout, Duration::from_mins(5));
+    assert_eq!(suite.format, Format::PytestBenchmark);
+    assert!(suite.files.wants("src/a.py") && !suite.files.wants("README.md"));
+    assert_eq!(suite.env["PYTHONHASHSEED"], "0");
+    assert_eq!(suite.pool.as_ref().unwrap().as_str(), "xeon-6");
+    assert_eq!(suite.labels["site"], "ny4");
+    assert_eq!((suite.priority, suite.attempts), (-5, 2));
+    let cores = CoreRequest {
+        count: 2,
+        isolation: Isolation::Required,
+        exclusive: Exclusive::Llc,
+        scheduler: Scheduler::Fifo,
+    };
+    assert_eq!(suite.cores, cores);
+    assert_eq!((suite.budget.rounds_min, suite.budget.rounds_max), (15, 60));
+    assert_eq!(suite.budget.time, Duration::from_mins(90));
+}
+
+#[test]
+fn the_gate_follows_the_file() {
+    let config = parsed(FULL);
+    let policy = &only_suite(&config).policy;
+    let metric = |name: &str| name.parse::<Metric>().unwrap();
+    assert_eq!(policy.mode, Mode::NoSlower);
+    assert_eq!(policy.primary, metric("latency.p99"));
+    assert_eq!((policy.max_pairs, policy.looks.as_slice()), (60, [20, 28, 40, 56, 60].as_slice()));
+    let p99 = policy.metrics[&metric("latency.p99")];
+    assert_eq!((p99.margin.to_string(), p99.floor.to_string(), p99.gated), ("1%".into(), "0.25%".into(), true));
+    assert!(policy.metrics[&metric("memory.peak")].gated);
+    assert!(!policy.metrics[&metric("latency.p50")].gated);
+    policy.validate().unwrap();
+}
+
+#[test]
+fn what_is_not_said_has_defaults() {
+    insta::assert_debug_snapshot!(parsed(LEAST));
+}
+
+#[test]
+fn a_suite_makes_a_spec_that_holds() {
+    for text in [FULL, LEAST] {
+        let config = parsed(text);
+        let (name, suite) = config.suites.iter().next().unwrap();
+        let spec = suite.to_spec(&config.project, name, nothing(), 7).unwrap();
+        spec.check().unwrap();
+        assert_eq!((spec.seed, &spec.policy), (7, &suite.policy));
+    }
+    let config = parsed(LEAST);
+    let (name, suite) = config.suite("s").unwrap();
+    let relative = Variant { label: "x".to_owned(), source: Source::Path("here".to_owned()) };
+    let refused = suite.to_spec(&config.project, name, Work::Measure { variant: relative }, 7);
+    assert!(matches!(refused, Err(SpecError::RelativePath(_))), "{refused:?}");
+}
+
+#[test]
+fn few_rounds_leave_no_look_and_are_no_fault() {
+    let config = parsed(&format!("{LEAST}[suite.s.budget]\nrounds = {{ max = 3 }}\n"));
+    let policy = &only_suite(&config).policy;
+    assert_eq!((policy.max_pairs, policy.looks.len()), (3, 0));
+    let config = parsed(&format!("{LEAST}[suite.s.budget]\nrounds = {{ min = 50 }}\n"));
+    assert_eq!(only_suite(&config).policy.looks, [50]);
+}
+
+#[test]
+fn line_ends_and_a_byte_order_mark_do_not_matter() {
+    let windows = format!("\u{feff}{}", LEAST.replace('\n', "\r\n"));
+    assert_eq!(parsed(&windows), parsed(LEAST));
+}
+
+#[test]
+fn a_template_parses_for_all_that_may_be_found() {
+    let project: ProjectName = "matching-engine".parse().unwrap();
+    let all = [BenchKind::PytestBenchmark, BenchKind::Criterion, BenchKind::Hyperfine];
+    for kinds in [&all[..0], &all[..1], &all[1..2], &all[2..], &all[..], &[all[0], all[0]]] {
+        let text = template(&project, kinds);
+        let config = parsed(&text);
+        for (name, suite) in &config.suites {
+            suite.to_spec(&project, name, nothing(), 1).unwrap();
+        }
+    }
+    insta::assert_snapshot!(template(&project, &all[..1]));
+}

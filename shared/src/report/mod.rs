@@ -1,0 +1,1 @@
+//! Reports: a verdict, for people and for machines.

@@ -1,0 +1,64 @@
+//! What a round measured: the currency between an agent's spool, the link and the gate.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use darwin_gate::{Observation, SeriesKey};
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AttemptId, Digest, Epoch};
+use crate::spec::Arm;
+use crate::usage::Usage;
+
+/// One interleaved block: every variant was invoked in it once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RoundResult {
+    /// The attempt that measured.
+    pub attempt: AttemptId,
+    /// Its fence.
+    pub epoch: Epoch,
+    /// Counted from 0, without gaps.
+    pub round: u32,
+    /// The invocations in the order in which they ran.
+    pub invocations: Vec<Invocation>,
+}
+
+/// One start of a variant's process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Invocation {
+    /// Which side.
+    pub arm: Arm,
+    /// What the benches measured, statistic by statistic.
+    #[serde(with = "as_list")]
+    pub observations: BTreeMap<SeriesKey, Observation>,
+    /// From exec to the end of the process, on the monotonic clock.
+    pub wall: Duration,
+    /// What it used.
+    pub usage: Usage,
+    /// The digest of the samples in `darwin-samples/1`, if they were kept.
+    pub samples: Option<Digest>,
+}
+
+/// Observations as a list of pairs: a JSON object takes only text for its keys.
+mod as_list {
+    use std::collections::BTreeMap;
+
+    use darwin_gate::{Observation, SeriesKey};
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(
+        map: &BTreeMap<SeriesKey, Observation>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<SeriesKey, Observation>, D::Error> {
+        let list = Vec::<(SeriesKey, Observation)>::deserialize(deserializer)?;
+        let length = list.len();
+        let map: BTreeMap<_, _> = list.into_iter().collect();
+        if map.len() == length { Ok(map) } else { Err(de::Error::custom("a series stands twice")) }
+    }
+}

@@ -1,0 +1,1 @@
+//! End-to-end tests, chaos and benchmarks over the real binaries.
