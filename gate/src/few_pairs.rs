@@ -10,6 +10,8 @@
 //! gain cannot ask that every series be *proven* within a margin of 1%, for one pair can prove that of none: here
 //! no series may be *estimated* worse than its margin, and the verdict says how large a slowdown that leaves open.
 
+use std::collections::BTreeMap;
+
 use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
 use crate::block::Evidence;
@@ -24,66 +26,88 @@ use crate::stats::{mean, sample_sd};
 pub(crate) const SETTLE_WITH: &str = "darwin compare --suite SUITE --baseline REF --challenger REF \
      (10 rounds or more, interleaved on one box), or 10 or more result files a side, paired in the order given";
 
-/// The yardstick and the critical values of a series with few pairs; none without a pair.
-pub(crate) fn measure(policy: &Policy, roster: &Roster, series: &Series) -> Option<(Yardstick, Levels)> {
-    let centre = mean(&series.effects)?;
-    let pairs = series.effects.len() as f64;
-    let assumed = match series.evidence {
-        Evidence::A | Evidence::B | Evidence::C => pair_noise(policy),
-        Evidence::D => 0.0,
-    };
-    let observed = sample_sd(&series.effects).unwrap_or(0.0);
-    let refuted = observed > assumed;
-    let sd = if refuted { observed } else { assumed };
-    let degrees = if refuted { Some(pairs - 1.0) } else { None };
-    let level = |tests: u32| critical_value(policy.alpha / f64::from(tests.max(1)), degrees);
-    let levels = Levels {
-        reject: level(roster.tests()),
-        gain: level(roster.primaries),
-        full: level(1),
-    };
-    Some((
-        Yardstick::Normal {
-            mean: centre,
-            standard_error: sd / pairs.sqrt(),
-        },
-        levels,
-    ))
+/// The rule for one job: its noise and its critical values, worked out once for all series.
+pub(crate) struct FewPairs<'a> {
+    policy: &'a Policy,
+    /// While the assumed noise holds.
+    normal: Levels,
+    /// When the pairs refute it, by how many pairs a series has.
+    student: BTreeMap<usize, Levels>,
 }
 
-/// Tests one gated series with few pairs.
-pub(crate) fn test_few(
-    (yardstick, levels): &(Yardstick, Levels),
-    policy: &Policy,
-    metric: MetricPolicy,
-    key: &SeriesKey,
-) -> Tested {
-    let tested = test(
-        yardstick,
-        *levels,
-        metric,
-        policy.is_primary(&key.metric),
-        policy.min_gain,
-    );
-    let within = yardstick.centre() <= metric.margin.ln_1p();
-    match policy.mode {
-        Mode::Faster => Tested {
-            acceptable: within || tested.not_worse,
-            ..tested
-        },
-        Mode::NoSlower => tested,
+impl<'a> FewPairs<'a> {
+    pub(crate) fn new(policy: &'a Policy, roster: &Roster, pairs: u32) -> Self {
+        let levels = |degrees: Option<f64>| {
+            let level = |tests: u32| critical_value(policy.alpha / f64::from(tests.max(1)), degrees);
+            Levels {
+                reject: level(roster.tests()),
+                gain: level(roster.primaries),
+                full: level(1),
+            }
+        };
+        // A series may have fewer pairs than the job, if it was absent in a round.
+        let student = (2..=pairs)
+            .map(|n| (n as usize, levels(Some(f64::from(n - 1)))))
+            .collect();
+        Self {
+            policy,
+            normal: levels(None),
+            student,
+        }
+    }
+
+    /// The yardstick and the critical values of a series; none without a pair.
+    pub(crate) fn measure(&self, series: &Series) -> Option<(Yardstick, Levels)> {
+        let centre = mean(&series.effects)?;
+        let pairs = series.effects.len();
+        let assumed = match series.evidence {
+            Evidence::A | Evidence::B | Evidence::C => pair_noise(self.policy),
+            Evidence::D => 0.0,
+        };
+        let observed = sample_sd(&series.effects).unwrap_or(0.0);
+        let (sd, levels) = match self.student.get(&pairs) {
+            Some(student) if observed > assumed => (observed, *student),
+            _ => (assumed, self.normal),
+        };
+        Some((
+            Yardstick::Normal {
+                mean: centre,
+                standard_error: sd / (pairs as f64).sqrt(),
+            },
+            levels,
+        ))
+    }
+
+    /// Tests one gated series.
+    pub(crate) fn test(&self, yard: &(Yardstick, Levels), metric: MetricPolicy, key: &SeriesKey) -> Tested {
+        let (yardstick, levels) = yard;
+        let primary = self.policy.is_primary(&key.metric);
+        let tested = test(yardstick, *levels, metric, primary, self.policy.min_gain);
+        let within = yardstick.centre() <= metric.margin.ln_1p();
+        match self.policy.mode {
+            Mode::Faster => Tested {
+                acceptable: within || tested.not_worse,
+                ..tested
+            },
+            Mode::NoSlower => tested,
+        }
     }
 }
 
 /// What the verdict takes for granted, in words, with the command that would settle it without.
-pub(crate) fn assumption(policy: &Policy, pairs: u32) -> String {
-    let half = critical_value(policy.alpha, None) * pair_noise(policy) / f64::from(pairs.max(1)).sqrt();
+pub(crate) fn assumption(policy: &Policy, roster: &Roster, pairs: u32) -> String {
+    let level = critical_value(policy.alpha / f64::from(roster.tests().max(1)), None);
+    let half = level * pair_noise(policy) / f64::from(pairs.max(1)).sqrt();
+    let leaves_open = match policy.mode {
+        Mode::Faster => ", and an APPROVE does not exclude a slowdown of that size in a single series",
+        Mode::NoSlower => "",
+    };
     let (noise, resolved) = (policy.assumed_noise, Ratio::from_log(half).as_percent());
     let word = if pairs == 1 { "pair" } else { "pairs" };
     format!(
         "assumes process-to-process noise of at most {noise} (standard deviation): {pairs} {word} of invocations \
-         cannot measure it, so a change below about {resolved:.0}% is not told from noise, and an APPROVE does not \
-         exclude a slowdown of that size in a single series. Settle it with: {SETTLE_WITH}"
+         cannot measure it, so a change below about {resolved:.0}% is not told from noise\
+         {leaves_open}. Settle it with: {SETTLE_WITH}"
     )
 }
 

@@ -10,6 +10,8 @@
 //!      \-- finish: the last look at what is there, or the few-pairs rule --> a verdict
 //! ```
 
+use std::borrow::Borrow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::block::{Block, BlockError};
@@ -18,7 +20,7 @@ use crate::ledger::{Ledger, Roster};
 use crate::metric::SeriesKey;
 use crate::policy::{FIRST_LOOK_PAIRS, Policy, PolicyError};
 use crate::ratio::Ratio;
-use crate::report::{Judgement, judge, judge_few, leading};
+use crate::report::{judge, judge_few, leading};
 use crate::verdict::{Decision, Reason, Verdict};
 
 /// A REJECT follows when more than this share of the challenger's invocations failed.
@@ -143,7 +145,8 @@ impl Gate {
     }
 
     /// Takes in the next round. A refused block changes nothing.
-    pub fn push(&mut self, block: &Block) -> Result<Step, BlockError> {
+    pub fn push(&mut self, block: impl Borrow<Block>) -> Result<Step, BlockError> {
+        let block = block.borrow();
         let (round, expected) = (block.round, self.ledger.blocks);
         if round < expected {
             return Err(BlockError::Duplicate { round, expected });
@@ -179,7 +182,7 @@ impl Gate {
         let judgement = judge(&self.policy, &self.ledger, roster, boundary);
         let last = pairs >= self.policy.max_pairs;
         if judgement.outcome.is_some() || last {
-            let verdict = self.verdict_of(judgement);
+            let verdict = judgement.into_verdict(&self.policy, &self.ledger, self.seed, self.looks_taken);
             return self.decide(verdict);
         }
         Step::Look(LookReport {
@@ -232,27 +235,25 @@ impl Gate {
         if let Some(verdict) = &self.decided {
             return verdict.clone();
         }
-        let mut gate = self.clone();
-        let pairs = gate.ledger.blocks;
-        let roster = gate
+        let pairs = self.ledger.blocks;
+        let roster = self
             .roster
-            .get_or_insert_with(|| Roster::new(&gate.policy, &gate.ledger));
-        let mut judgement = if pairs < FIRST_LOOK_PAIRS {
-            judge_few(&gate.policy, &gate.ledger, roster)
+            .clone()
+            .unwrap_or_else(|| Roster::new(&self.policy, &self.ledger));
+        let (mut judgement, looks_taken) = if pairs < FIRST_LOOK_PAIRS {
+            (judge_few(&self.policy, &self.ledger, &roster), self.looks_taken)
         } else {
-            let taken = gate.looks_taken as usize;
-            let last = LastLook::new(&gate.policy.looks, taken, pairs);
-            gate.looks_taken = last.count();
-            judge(&gate.policy, &gate.ledger, roster, |alpha| last.boundary(alpha))
+            let last = LastLook::new(&self.policy.looks, self.looks_taken as usize, pairs);
+            (
+                judge(&self.policy, &self.ledger, &roster, |alpha| last.boundary(alpha)),
+                last.count(),
+            )
         };
-        if let Some(outcome) = outcome_of(why, pairs) {
-            judgement.outcome = Some(outcome);
+        match outcome_of(why, pairs) {
+            Some(outcome) => judgement.outcome = Some(outcome),
+            None => judgement.ended_early = pairs >= FIRST_LOOK_PAIRS,
         }
-        gate.verdict_of(judgement)
-    }
-
-    fn verdict_of(&self, judgement: Judgement) -> Verdict {
-        judgement.into_verdict(&self.policy, &self.ledger, self.seed, self.looks_taken)
+        judgement.into_verdict(&self.policy, &self.ledger, self.seed, looks_taken)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::decide::{Levels, Tested, Yardstick, decide, faster_but_unsafe, test};
-use crate::few_pairs::{SETTLE_WITH, assumption, measure, test_few};
+use crate::few_pairs::{FewPairs, SETTLE_WITH, assumption};
 use crate::gate::Leading;
 use crate::ledger::{Ledger, Roster, Series, gate_or_why};
 use crate::metric::{Better, SeriesKey};
@@ -20,6 +20,8 @@ const NAMES_PER_NOTE: usize = 5;
 /// Everything that one look found; the findings are written only when it becomes a verdict.
 pub(crate) struct Judgement {
     pub(crate) outcome: Option<(Decision, Reason)>,
+    /// Whether this was a last look outside the plan.
+    pub(crate) ended_early: bool,
     method: Method,
     measured: BTreeMap<SeriesKey, Measured>,
     roster: Roster,
@@ -71,12 +73,13 @@ pub(crate) fn judge(
 
 /// Judges by the few-pairs rule.
 pub(crate) fn judge_few(policy: &Policy, ledger: &Ledger, roster: &Roster) -> Judgement {
+    let few = FewPairs::new(policy, roster, ledger.blocks);
     let mut measured = BTreeMap::new();
     for (key, series) in &ledger.series {
-        let Some(yard) = measure(policy, roster, series) else {
+        let Some(yard) = few.measure(series) else {
             continue;
         };
-        let tested = gated(key, series, ledger, roster).map(|metric| test_few(&yard, policy, metric, key));
+        let tested = gated(key, series, ledger, roster).map(|metric| few.test(&yard, metric, key));
         let (yardstick, levels) = yard;
         measured.insert(
             key.clone(),
@@ -151,6 +154,7 @@ impl Judgement {
         let outcome = decide(policy.mode, &tests, ledger.missing(policy, roster));
         Self {
             outcome,
+            ended_early: false,
             method,
             measured,
             roster: roster.clone(),
@@ -186,7 +190,7 @@ impl Judgement {
             looks_taken,
             looks: policy.looks.clone(),
             seed,
-            assumption: few.then(|| assumption(policy, ledger.blocks)),
+            assumption: few.then(|| assumption(policy, &self.roster, ledger.blocks)),
             settle_with: settle_with.or_else(|| few.then(|| SETTLE_WITH.to_owned())),
             notes,
             method: self.method,
@@ -223,7 +227,9 @@ impl Judgement {
             .filter_map(|(key, _)| needs(key))
             .max();
         match noisiest {
-            Some((needs, series)) if needs > policy.max_pairs => Reason::TooNoisy { series, pairs, needs },
+            Some((needs, series)) if needs > policy.max_pairs && needs < TOO_MANY_PAIRS => {
+                Reason::TooNoisy { series, pairs, needs }
+            }
             _ => not_enough,
         }
     }
@@ -231,12 +237,11 @@ impl Judgement {
     fn findings(&self, policy: &Policy, ledger: &Ledger) -> Vec<Finding> {
         self.measured
             .iter()
-            .filter_map(|(key, m)| Some(self.finding(policy, ledger, key, m, ledger.series.get(key)?)))
+            .filter_map(|(key, m)| Some(Self::finding(policy, ledger, key, m, ledger.series.get(key)?)))
             .collect()
     }
 
     fn finding(
-        &self,
         policy: &Policy,
         ledger: &Ledger,
         key: &SeriesKey,
@@ -301,21 +306,20 @@ impl Judgement {
             let drift = "no coin drew the order of these pairs: a drift between the variants would look like a change";
             notes.push(drift.to_owned());
         }
-        let ended_early = self.method == Method::ClippedSignFlip && !policy.looks.contains(&ledger.blocks);
-        if ended_early && looks_taken > 0 {
+        if self.ended_early {
             let pairs = ledger.blocks;
             notes.push(format!(
                 "the data ended early: look {looks_taken} was taken at {pairs} pairs with all of alpha"
             ));
         }
-        let named: Vec<String> = findings
+        let ungated: Vec<String> = findings
             .iter()
             .filter(|f| matches!(f.class, FindingClass::NotGated { .. }))
             .filter(|f| matches!(policy.for_metric(&f.series.metric), (metric, true) if metric.gated))
             .map(|f| f.series.to_string())
             .collect();
-        if !named.is_empty() {
-            let names: Vec<&str> = named.iter().map(String::as_str).collect();
+        if !ungated.is_empty() {
+            let names: Vec<&str> = ungated.iter().map(String::as_str).collect();
             notes.push(format!(
                 "the policy gates these, but they could not be gated: {}",
                 some_names(&names)
@@ -335,7 +339,7 @@ impl Judgement {
 /// What would settle an open question.
 fn settle_with(reason: &Reason, method: Method) -> String {
     match reason {
-        Reason::TooNoisy { needs, .. } if *needs < TOO_MANY_PAIRS => {
+        Reason::TooNoisy { needs, .. } => {
             format!("rounds = {{ max = {needs} }} in the suite's budget, a quieter box, or a wider margin")
         }
         _ if method == Method::FewPairs => SETTLE_WITH.to_owned(),

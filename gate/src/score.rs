@@ -13,10 +13,18 @@ use crate::stats::MAD_TO_SD;
 const CLIP: f64 = 0.5;
 /// Keeps the scale and the norm above zero; far below any log ratio that can be measured.
 const TINY: f64 = 1e-12;
+/// A score this near zero is zero: rounding leaves no less.
+const ROOT: f64 = 1e-10;
 /// How far the search for a root starts outside the data.
 const BRACKET: f64 = 1e-6;
-/// Halvings of the bracket: 2^-48 of any sane spread is below 1e-13.
-const BISECTIONS: u32 = 48;
+/// Halvings before false position: they bring the search near one crossing.
+const HALVINGS: u32 = 5;
+/// Steps of a search: a third of them halve, which alone gives 2^-45 of the bracket.
+const STEPS_MAX: u32 = 130;
+/// A bracket this small, of its first size, is a point: below 1e-13 for any sane spread.
+const RESOLUTION: f64 = 1.0 / (1u64 << 46) as f64;
+/// A score this near its level is at it.
+const AT_LEVEL: f64 = 1e-13;
 /// Doublings of the bracket: outside 2^20 spreads every score is clipped, so more cannot help.
 const EXPANSIONS: u32 = 20;
 
@@ -50,9 +58,10 @@ impl Pairs {
         let s = self.median_distance(t) * MAD_TO_SD * CLIP + TINY;
         let low = d.partition_point(|v| v - t <= -s);
         let high = low + d[low..].partition_point(|v| v - t < s);
+        let per_s = s.recip();
         let (mut sum, mut squares) = (0.0, 0.0);
         for v in &d[low..high] {
-            let u = (v - t) / s;
+            let u = (v - t) * per_s;
             sum += u;
             squares += u * u;
         }
@@ -61,12 +70,13 @@ impl Pairs {
         (above - below + sum) / (above + below + squares + TINY).sqrt()
     }
 
-    /// The point estimate: the root of `Z`. Zero without pairs.
+    /// The point estimate: the root of `Z`, or the middle of its roots where `Z` is flat. Zero without pairs.
     pub fn centre(&self) -> f64 {
-        match (self.sorted.first(), self.sorted.last()) {
-            (Some(low), Some(high)) => self.crossing(low - BRACKET, high + BRACKET, 0.0),
-            _ => 0.0,
-        }
+        let (Some(low), Some(high)) = (self.sorted.first(), self.sorted.last()) else {
+            return 0.0;
+        };
+        let (from, to) = (low - BRACKET, high + BRACKET);
+        f64::midpoint(self.crossing(from, to, ROOT), self.crossing(from, to, -ROOT))
     }
 
     /// The repeated interval `{t : |Z(t)| < z}`; none while it is unbounded, that is while `z >= sqrt(n)`.
@@ -93,14 +103,37 @@ impl Pairs {
         None
     }
 
-    /// Where `Z` falls through `level` between `a` and `b`, by bisection.
+    /// Where `Z` falls through `level` between `a` (above it) and `b` (not above it).
+    ///
+    /// A few halvings find the place, then false position (Illinois) closes in, with a halving every third step
+    /// so that no shape of `Z` can stall it.
     fn crossing(&self, mut a: f64, mut b: f64, level: f64) -> f64 {
-        for _ in 0..BISECTIONS {
-            let middle = f64::midpoint(a, b);
-            if self.z(middle) > level {
-                a = middle;
+        let close = (b - a) * RESOLUTION;
+        let (mut above, mut below) = (1.0, -1.0);
+        let mut moved_a = None;
+        for step in 0..STEPS_MAX {
+            if b - a <= close {
+                break;
+            }
+            let halve = step < HALVINGS || step % 3 == 0;
+            let secant = b - below * (b - a) / (below - above);
+            let at = if halve || !(a < secant && secant < b) {
+                f64::midpoint(a, b)
             } else {
-                b = middle;
+                secant
+            };
+            let height = self.z(at) - level;
+            if !halve && height.abs() < AT_LEVEL {
+                return at;
+            }
+            if height > 0.0 {
+                (a, above) = (at, height);
+                below *= if moved_a == Some(true) { 0.5 } else { 1.0 };
+                moved_a = Some(true);
+            } else {
+                (b, below) = (at, height.min(-f64::MIN_POSITIVE));
+                above *= if moved_a == Some(false) { 0.5 } else { 1.0 };
+                moved_a = Some(false);
             }
         }
         f64::midpoint(a, b)

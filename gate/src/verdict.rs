@@ -188,14 +188,32 @@ impl fmt::Display for Reason {
                 f,
                 "too noisy: {series} needs about {needs} pairs to resolve its margin, and {pairs} were measured"
             ),
+            Self::BenchMissing { .. }
+            | Self::SeriesMissing { .. }
+            | Self::MetricMissing { .. }
+            | Self::NothingComparable => f.write_str(&self.what_is_absent()),
+            Self::Cancelled { pairs } => write!(f, "cancelled after {pairs} {}", plural(*pairs, "pair")),
+            Self::Disturbed { voided, of } => {
+                write!(
+                    f,
+                    "{voided} of {of} rounds were void: the box was disturbed while it measured"
+                )
+            }
+        }
+    }
+}
+
+impl Reason {
+    /// The text of the reasons that speak of something absent; empty for all others.
+    fn what_is_absent(&self) -> String {
+        match self {
             Self::BenchMissing {
                 bench,
                 absent,
                 round,
                 count,
             } => {
-                write!(
-                    f,
+                format!(
                     "{bench} is missing in {absent} in round {round}{}",
                     and_others(*count)
                 )
@@ -205,24 +223,24 @@ impl fmt::Display for Reason {
                 absent,
                 round,
             } => {
-                write!(f, "{series} is missing in {absent} in round {round}")
+                format!("{series} is missing in {absent} in round {round}")
             }
             Self::MetricMissing { metric } => {
-                write!(
-                    f,
-                    "the policy gates {metric}, but no bench reported it on both sides"
-                )
+                format!("the policy gates {metric}, but no bench reported it on both sides")
             }
             Self::NothingComparable => {
-                f.write_str("nothing comparable: no gated metric of any bench was measured on both sides")
+                "nothing comparable: no gated metric of any bench was measured on both sides".to_owned()
             }
-            Self::Cancelled { pairs } => write!(f, "cancelled after {pairs} {}", plural(*pairs, "pair")),
-            Self::Disturbed { voided, of } => {
-                write!(
-                    f,
-                    "{voided} of {of} rounds were void: the box was disturbed while it measured"
-                )
-            }
+            Self::FasterProven { .. }
+            | Self::NotSlowerProven { .. }
+            | Self::SlowerProven { .. }
+            | Self::ChallengerFailed { .. }
+            | Self::NoChangeProven
+            | Self::FasterNotSafe { .. }
+            | Self::NotEnoughPairs { .. }
+            | Self::TooNoisy { .. }
+            | Self::Cancelled { .. }
+            | Self::Disturbed { .. } => String::new(),
         }
     }
 }

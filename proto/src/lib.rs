@@ -8,8 +8,8 @@ pub mod convert;
 /// The messages, clients and servers of `darwin/v1`, generated from the `.proto` files.
 #[expect(
     missing_docs,
-    missing_debug_implementations,
     clippy::pedantic,
+    clippy::large_enum_variant,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
     unused_qualifications,

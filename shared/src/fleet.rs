@@ -11,6 +11,11 @@ use thiserror::Error;
 
 use crate::ids::PoolName;
 
+/// The most labels of an agent or a job: each is compared in matching.
+pub const MAX_LABELS: usize = 64;
+/// The longest name or value of a label, in characters.
+pub const MAX_LABEL_CHARS: usize = 100;
+
 /// What an agent says of itself and its box when it joins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentFacts {
@@ -215,7 +220,10 @@ mod tests {
         let warn = reading("governor", ReadingStatus::Warn, "powersave");
         let fail = reading("steal", ReadingStatus::Fail, "12%");
         assert_eq!(SensorReport::of(vec![ok.clone(), unknown]).to_string(), "ok");
-        assert_eq!(SensorReport::of(vec![warn.clone(), ok]).to_string(), "degraded: governor (powersave)");
+        assert_eq!(
+            SensorReport::of(vec![warn.clone(), ok]).to_string(),
+            "degraded: governor (powersave)"
+        );
         let report = SensorReport::of(vec![warn, fail]);
         assert_eq!(report.to_string(), "down: governor (powersave), steal (12%)");
     }
@@ -230,6 +238,9 @@ mod tests {
             assert_eq!(status.to_string().parse(), Ok(*status));
         }
         let refused = "perfect\u{1b}[2J".parse::<SensorStatus>().unwrap_err();
-        assert_eq!(refused.to_string(), "`perfect[2J` is not one of `ok`, `degraded`, `down`");
+        assert_eq!(
+            refused.to_string(),
+            "`perfect[2J` is not one of `ok`, `degraded`, `down`"
+        );
     }
 }

@@ -50,6 +50,12 @@ impl JobId {
         Self(Ulid::from_parts(unix_ms, random))
     }
 
+    /// The next id: sorts right after this one.
+    #[must_use]
+    pub fn successor(self) -> Self {
+        Self(Ulid(self.0.0.wrapping_add(1)))
+    }
+
     /// When the job was submitted, in milliseconds since 1970.
     pub fn unix_ms(self) -> u64 {
         self.0.timestamp_ms()

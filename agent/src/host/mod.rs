@@ -9,6 +9,6 @@ mod stat;
 mod topology;
 
 pub use fs::{HostFs, ReadError};
-pub use sensor::{Limits, Sensor};
+pub use sensor::{Sensor, SensorLimits};
 pub use stat::{CpuTimes, StatError, StatSample};
 pub use topology::{HostTopologyError, read_topology};

@@ -13,7 +13,7 @@ use super::stat::{CpuTimes, StatError, StatSample};
 
 /// Where the first check turns from fine to felt to spoilt. Shares are of CPU time, from 0 to 1.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Limits {
+pub struct SensorLimits {
     /// Foreign work on the leased CPUs that is warned of.
     pub busy_warn_share: f64,
     /// Foreign work on the leased CPUs that spoils a run; none means that it never does.
@@ -30,7 +30,7 @@ pub struct Limits {
     pub not_bare_metal: ReadingStatus,
 }
 
-impl Limits {
+impl SensorLimits {
     /// For boxes whose numbers must stand.
     pub const fn bare_metal() -> Self {
         Self {
@@ -68,7 +68,7 @@ pub struct Sensor {
     /// The folder of spool and artifacts.
     pub disk: PathBuf,
     /// Where fine ends.
-    pub limits: Limits,
+    pub limits: SensorLimits,
 }
 
 impl Sensor {
@@ -96,7 +96,10 @@ impl Sensor {
         let why = "other work on these CPUs is measured as if it were the bench's";
         let judge = |times: CpuTimes| {
             let share = share(times.busy_ticks, times);
-            (self.over(share, self.limits.busy_warn_share, self.limits.busy_fail_share), share)
+            (
+                over(share, self.limits.busy_warn_share, self.limits.busy_fail_share),
+                share,
+            )
         };
         let remedy = format!("stop or move what runs on CPUs {}; `top -1` shows it", self.cpus);
         span.reading("competition", why, remedy, judge)
@@ -114,7 +117,10 @@ impl Sensor {
         }
         let judge = |times: CpuTimes| {
             let share = share(times.busy_ticks, times);
-            (self.over(share, self.limits.busy_warn_share, self.limits.busy_fail_share), share)
+            (
+                over(share, self.limits.busy_warn_share, self.limits.busy_fail_share),
+                share,
+            )
         };
         let remedy = format!("keep CPUs {} free of work, or switch SMT off", self.siblings_idle);
         span.reading("smt", why, remedy, judge)
@@ -124,9 +130,17 @@ impl Sensor {
         let why = "the hypervisor ran someone else in the bench's time";
         let judge = |times: CpuTimes| {
             let share = share(times.steal_ticks, times);
-            (self.over(share, self.limits.steal_warn_share, self.limits.steal_fail_share), share)
+            (
+                over(share, self.limits.steal_warn_share, self.limits.steal_fail_share),
+                share,
+            )
         };
-        span.reading("steal", why, "use bare metal, or a machine with dedicated CPUs".into(), judge)
+        span.reading(
+            "steal",
+            why,
+            "use bare metal, or a machine with dedicated CPUs".into(),
+            judge,
+        )
     }
 
     fn isolation(&self, host: &HostFs) -> Reading {
@@ -140,7 +154,13 @@ impl Sensor {
             return ok("isolation", format!("CPUs {} are isolated", self.cpus), why);
         }
         let remedy = format!("start the kernel with isolcpus={open} nohz_full={open} rcu_nocbs={open}");
-        reading("isolation", self.limits.not_bare_metal, format!("CPUs {open} are not isolated"), why, remedy)
+        reading(
+            "isolation",
+            self.limits.not_bare_metal,
+            format!("CPUs {open} are not isolated"),
+            why,
+            remedy,
+        )
     }
 
     fn governor(&self, host: &HostFs) -> Reading {
@@ -148,7 +168,9 @@ impl Sensor {
         let mut slow = CpuSet::new();
         let mut names: Vec<String> = Vec::new();
         for cpu in self.cpus.union(&self.siblings_idle).iter() {
-            match host.read(format!("/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor")) {
+            match host.read(format!(
+                "/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor"
+            )) {
                 Ok(governor) => {
                     if governor != "performance" {
                         // The CPU came out of a CpuSet, so it is within range.
@@ -161,8 +183,16 @@ impl Sensor {
                 Err(error) => return unknown("governor", &error),
             }
         }
-        let status = if slow.is_empty() { ReadingStatus::Ok } else { ReadingStatus::Warn };
-        let remedy = if slow.is_empty() { String::new() } else { format!("cpupower -c {slow} frequency-set -g performance") };
+        let status = if slow.is_empty() {
+            ReadingStatus::Ok
+        } else {
+            ReadingStatus::Warn
+        };
+        let remedy = if slow.is_empty() {
+            String::new()
+        } else {
+            format!("cpupower -c {slow} frequency-set -g performance")
+        };
         reading("governor", status, names.join(", "), why, remedy)
     }
 
@@ -170,13 +200,22 @@ impl Sensor {
         let why = "boosted clocks depend on heat and on what the other cores do";
         let on = match host.read("/sys/devices/system/cpu/intel_pstate/no_turbo") {
             Ok(text) => Ok(text == "0"),
-            Err(_) => host.read("/sys/devices/system/cpu/cpufreq/boost").map(|text| text == "1"),
+            Err(_) => host
+                .read("/sys/devices/system/cpu/cpufreq/boost")
+                .map(|text| text == "1"),
         };
         match on {
             Ok(false) => ok("turbo", "off".into(), why),
             Ok(true) => {
-                let remedy = "write 1 to intel_pstate/no_turbo, or 0 to cpufreq/boost, under /sys/devices/system/cpu";
-                reading("turbo", self.limits.not_bare_metal, "on".into(), why, remedy.into())
+                let remedy =
+                    "write 1 to intel_pstate/no_turbo, or 0 to cpufreq/boost, under /sys/devices/system/cpu";
+                reading(
+                    "turbo",
+                    self.limits.not_bare_metal,
+                    "on".into(),
+                    why,
+                    remedy.into(),
+                )
             }
             Err(error) => unknown("turbo", &error),
         }
@@ -189,28 +228,33 @@ impl Sensor {
             Err(error) => return unknown("memory", &error),
         };
         let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-        let Some(kib) = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()) else {
+        let Some(kib) = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
+        else {
             return unknown("memory", &"/proc/meminfo has no MemAvailable in kB");
         };
-        self.at_least("memory", kib.saturating_mul(1024), self.limits.memory_min_bytes, "available", why)
+        at_least(
+            "memory",
+            kib.saturating_mul(1024),
+            self.limits.memory_min_bytes,
+            "available",
+            why,
+        )
     }
 
     fn disk(&self, host: &HostFs) -> Reading {
         match host.free_bytes(&self.disk) {
             Ok(free) => {
                 let why = "results are written here before they travel";
-                self.at_least("disk", free, self.limits.disk_min_bytes, &format!("free in {}", self.disk.display()), why)
+                at_least(
+                    "disk",
+                    free,
+                    self.limits.disk_min_bytes,
+                    &format!("free in {}", self.disk.display()),
+                    why,
+                )
             }
             Err(error) => unknown("disk", &error),
         }
-    }
-
-    fn at_least(&self, name: &str, bytes: u64, min_bytes: u64, what: &str, why: &str) -> Reading {
-        let value = format!("{} MiB {what}", bytes >> 20);
-        if bytes >= min_bytes {
-            return ok(name, value, why);
-        }
-        reading(name, ReadingStatus::Fail, value, why, format!("free some: at least {} MiB are needed", min_bytes >> 20))
     }
 
     fn virtual_machine(&self, host: &HostFs) -> Reading {
@@ -224,18 +268,38 @@ impl Sensor {
                         "use bare metal, or give this box a pool of its own".into()
                     }
                 };
-                reading("virtual_machine", self.limits.not_bare_metal, format!("yes ({kind})"), why, remedy)
+                reading(
+                    "virtual_machine",
+                    self.limits.not_bare_metal,
+                    format!("yes ({kind})"),
+                    why,
+                    remedy,
+                )
             }
             Err(error) => unknown("virtual_machine", &error),
         }
     }
+}
 
-    fn over(&self, share: f64, warn: f64, fail: Option<f64>) -> ReadingStatus {
-        match fail {
-            Some(fail) if share > fail => ReadingStatus::Fail,
-            _ if share > warn => ReadingStatus::Warn,
-            _ => ReadingStatus::Ok,
-        }
+fn at_least(name: &str, bytes: u64, min_bytes: u64, what: &str, why: &str) -> Reading {
+    let value = format!("{} MiB {what}", bytes >> 20);
+    if bytes >= min_bytes {
+        return ok(name, value, why);
+    }
+    reading(
+        name,
+        ReadingStatus::Fail,
+        value,
+        why,
+        format!("free some: at least {} MiB are needed", min_bytes >> 20),
+    )
+}
+
+fn over(share: f64, warn: f64, fail: Option<f64>) -> ReadingStatus {
+    match fail {
+        Some(fail) if share > fail => ReadingStatus::Fail,
+        _ if share > warn => ReadingStatus::Warn,
+        _ => ReadingStatus::Ok,
     }
 }
 
@@ -270,7 +334,11 @@ impl Span {
             Err(error) => return unknown(name, &error),
         };
         let (status, share) = judge(times);
-        let remedy = if status == ReadingStatus::Ok { String::new() } else { remedy };
+        let remedy = if status == ReadingStatus::Ok {
+            String::new()
+        } else {
+            remedy
+        };
         reading(name, status, format!("{:.1} %", share * 100.0), why, remedy)
     }
 }
@@ -282,9 +350,23 @@ fn runnable(now: &Result<StatSample, StatError>, leased: usize) -> Reading {
         Ok(now) => {
             let others = now.runnable.saturating_sub(1);
             let why = "tasks that want to run compete with the bench for cores, caches and memory";
-            let status = if others > leased as u64 { ReadingStatus::Warn } else { ReadingStatus::Ok };
-            let remedy = if status == ReadingStatus::Ok { "" } else { "wait, or stop them" };
-            reading("runnable", status, format!("{others} tasks want to run"), why, remedy.into())
+            let status = if others > leased as u64 {
+                ReadingStatus::Warn
+            } else {
+                ReadingStatus::Ok
+            };
+            let remedy = if status == ReadingStatus::Ok {
+                ""
+            } else {
+                "wait, or stop them"
+            };
+            reading(
+                "runnable",
+                status,
+                format!("{others} tasks want to run"),
+                why,
+                remedy.into(),
+            )
         }
         Err(error) => unknown("runnable", error),
     }
@@ -299,8 +381,11 @@ fn hypervisor(host: &HostFs) -> Result<Option<String>, ReadError> {
     }
     let text = host.read_head("/proc/cpuinfo", FIRST_CPU_BYTES)?;
     let flags = text.lines().find(|line| line.starts_with("flags"));
-    let virtual_machine = flags.is_some_and(|flags| flags.split_whitespace().any(|flag| flag == "hypervisor"));
-    let vendor = host.read("/sys/class/dmi/id/sys_vendor").unwrap_or_else(|_| "kind unknown".into());
+    let virtual_machine =
+        flags.is_some_and(|flags| flags.split_whitespace().any(|flag| flag == "hypervisor"));
+    let vendor = host
+        .read("/sys/class/dmi/id/sys_vendor")
+        .unwrap_or_else(|_| "kind unknown".into());
     Ok(virtual_machine.then_some(vendor))
 }
 
@@ -309,7 +394,13 @@ fn share(part: u64, times: CpuTimes) -> f64 {
 }
 
 fn reading(name: &str, status: ReadingStatus, value: String, why: &str, remedy: String) -> Reading {
-    Reading { name: name.into(), status, value, why: why.into(), remedy }
+    Reading {
+        name: name.into(),
+        status,
+        value,
+        why: why.into(),
+        remedy,
+    }
 }
 
 fn ok(name: &str, value: String, why: &str) -> Reading {
@@ -317,87 +408,15 @@ fn ok(name: &str, value: String, why: &str) -> Reading {
 }
 
 fn unknown(name: &str, why: &dyn ToString) -> Reading {
-    reading(name, ReadingStatus::Unknown, String::new(), &why.to_string(), String::new())
+    reading(
+        name,
+        ReadingStatus::Unknown,
+        String::new(),
+        &why.to_string(),
+        String::new(),
+    )
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::path::Path;
-
-    use darwin_shared::fleet::SensorStatus;
-
-    use super::*;
-
-    fn write(root: &Path, path: &str, text: &str) {
-        let path = root.join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-
-    fn sensor(limits: Limits) -> Sensor {
-        Sensor { cpus: "1".parse().unwrap(), siblings_idle: CpuSet::new(), disk: "/".into(), limits }
-    }
-
-    fn stat(root: &Path, busy: u64, idle: u64, steal: u64) {
-        write(root, "proc/stat", &format!("cpu1 {busy} 0 0 {idle} 0 0 0 {steal} 0 0\nprocs_running 1\n"));
-    }
-
-    fn a_tuned_box(root: &Path) {
-        stat(root, 0, 0, 0);
-        write(root, "proc/meminfo", "MemTotal: 99 kB\nMemAvailable:   8388608 kB\n");
-        write(root, "proc/cpuinfo", "processor : 0\nflags : fpu vme\n");
-        write(root, "sys/devices/system/cpu/isolated", "1\n");
-        write(root, "sys/devices/system/cpu/smt/active", "0\n");
-        write(root, "sys/devices/system/cpu/cpu1/cpufreq/scaling_governor", "performance\n");
-        write(root, "sys/devices/system/cpu/intel_pstate/no_turbo", "1\n");
-    }
-
-    fn text(report: &SensorReport) -> String {
-        let lines = report.readings.iter().filter(|reading| reading.name != "disk");
-        lines.map(|r| format!("{} {}: {} | {}\n", r.status, r.name, r.value, r.remedy)).collect()
-    }
-
-    #[test]
-    fn a_tuned_box_is_ok() {
-        let dir = tempfile::tempdir().unwrap();
-        a_tuned_box(dir.path());
-        let host = HostFs::new(dir.path());
-        let sensor = Sensor { limits: Limits { disk_min_bytes: 0, ..Limits::bare_metal() }, ..sensor(Limits::dev()) };
-        let (_, earlier) = sensor.read(&host, None);
-        stat(dir.path(), 1, 999, 0);
-        let (report, _) = sensor.read(&host, earlier.as_ref());
-        insta::assert_snapshot!(text(&report));
-        assert_eq!(report.status, SensorStatus::Ok);
-    }
-
-    #[test]
-    fn a_busy_untuned_virtual_box_says_what_is_wrong() {
-        let dir = tempfile::tempdir().unwrap();
-        a_tuned_box(dir.path());
-        let host = HostFs::new(dir.path());
-        let sensor = sensor(Limits::bare_metal());
-        let (_, earlier) = sensor.read(&host, None);
-        stat(dir.path(), 50, 900, 50);
-        write(dir.path(), "proc/meminfo", "MemAvailable: 1024 kB\n");
-        write(dir.path(), "proc/cpuinfo", "flags : fpu hypervisor\n");
-        write(dir.path(), "sys/devices/system/cpu/isolated", "\n");
-        write(dir.path(), "sys/devices/system/cpu/cpu1/cpufreq/scaling_governor", "powersave\n");
-        write(dir.path(), "sys/devices/system/cpu/intel_pstate/no_turbo", "0\n");
-        let (report, _) = sensor.read(&host, earlier.as_ref());
-        insta::assert_snapshot!(text(&report));
-        assert_eq!(report.status, SensorStatus::Down);
-    }
-
-    #[test]
-    fn what_a_box_does_not_have_is_unknown() {
-        let dir = tempfile::tempdir().unwrap();
-        let host = HostFs::new(dir.path());
-        let (report, sample) = sensor(Limits::bare_metal()).read(&host, None);
-        assert!(sample.is_none());
-        for reading in report.readings.iter().filter(|reading| reading.name != "disk") {
-            assert_eq!(reading.status, ReadingStatus::Unknown, "{reading:?}");
-            assert!(!reading.why.is_empty());
-        }
-    }
-}
+#[path = "sensor_tests.rs"]
+mod tests;

@@ -69,7 +69,9 @@ fn siblings(host: &HostFs, cpu: u32) -> Result<CpuSet, ReadError> {
 /// The node whose folder the CPU's folder links to; a kernel without NUMA has none, which is node 0.
 fn node(host: &HostFs, cpu: u32) -> Result<NodeId, ReadError> {
     let names = host.list(format!("{CPU_DIR}/cpu{cpu}"))?;
-    let node = names.iter().find_map(|name| name.strip_prefix("node")?.parse().ok());
+    let node = names
+        .iter()
+        .find_map(|name| name.strip_prefix("node")?.parse().ok());
     Ok(NodeId(node.unwrap_or(0)))
 }
 
@@ -137,14 +139,24 @@ mod tests {
         let topology = read_topology(&host).unwrap();
         let cores = topology.cores();
         assert_eq!(cores.len(), 2);
-        assert_eq!((cores[0].cpus.to_string(), cores[0].node, cores[0].isolated), ("0,2".into(), NodeId(0), false));
-        assert_eq!((cores[1].cpus.to_string(), cores[1].node, cores[1].isolated), ("1,3".into(), NodeId(1), true));
+        assert_eq!(
+            (cores[0].cpus.to_string(), cores[0].node, cores[0].isolated),
+            ("0,2".into(), NodeId(0), false)
+        );
+        assert_eq!(
+            (cores[1].cpus.to_string(), cores[1].node, cores[1].isolated),
+            ("1,3".into(), NodeId(1), true)
+        );
         assert_eq!((cores[0].llc, cores[1].llc), (Some(LlcId(0)), None));
     }
 
     #[test]
     fn an_offline_sibling_is_no_sibling_and_files_may_be_missing() {
-        let (_dir, host) = recorded(&[("online", "0-1"), ("cpu0/topology/core_cpus_list", "0,8"), ("cpu1/uevent", "")]);
+        let (_dir, host) = recorded(&[
+            ("online", "0-1"),
+            ("cpu0/topology/core_cpus_list", "0,8"),
+            ("cpu1/uevent", ""),
+        ]);
         let topology = read_topology(&host).unwrap();
         assert_eq!(topology.cores().len(), 2);
         assert!(topology.isolated().is_empty());
@@ -154,10 +166,16 @@ mod tests {
     fn says_which_file_is_wrong() {
         let (_dir, host) = recorded(&[("online", "none")]);
         let message = read_topology(&host).unwrap_err().to_string();
-        assert!(message.ends_with("cpu/online says `none`, which is not a list of CPUs like 0-3,8"), "{message}");
+        assert!(
+            message.ends_with("cpu/online says `none`, which is not a list of CPUs like 0-3,8"),
+            "{message}"
+        );
         let empty = tempfile::tempdir().unwrap();
         let message = read_topology(&HostFs::new(empty.path())).unwrap_err().to_string();
-        assert!(message.ends_with("/sys/devices/system/cpu/online does not exist on this box"), "{message}");
+        assert!(
+            message.ends_with("/sys/devices/system/cpu/online does not exist on this box"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -4,12 +4,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use darwin_shared::artifact::{Entry, MAX_ENTRIES, Manifest, ManifestError, Node};
+use darwin_shared::config::Files;
 use ignore::WalkBuilder;
 
-use super::{Blobs, PackError, Packed, Wanted, seal};
+use super::{Blobs, PackError, Packed, seal, wants};
 
 /// Packs a folder. What `.gitignore` names is left out, as it would not be in a commit either.
-pub(super) fn pack(folder: &Path, wanted: &Wanted) -> Result<Packed, PackError> {
+pub(super) fn pack(folder: &Path, files: &Files) -> Result<Packed, PackError> {
     let reference = format!("dir:{}", folder.display());
     let meta = std::fs::metadata(folder).map_err(PackError::read(folder))?;
     if !meta.is_dir() {
@@ -30,7 +31,7 @@ pub(super) fn pack(folder: &Path, wanted: &Wanted) -> Result<Packed, PackError> 
         }
         let path = found.path().strip_prefix(folder).unwrap_or(found.path());
         let path = path.to_str().ok_or_else(|| PackError::NotUtf8(format!("{path:?}")))?.to_owned();
-        if !wanted.takes(&path) {
+        if !wants(files, &path) {
             dropped += 1;
             continue;
         }
@@ -64,8 +65,8 @@ mod tests {
 
     use super::*;
 
-    fn everything() -> Wanted {
-        Wanted::new(&["**"], &[]).unwrap()
+    fn everything() -> Files {
+        Files::default()
     }
 
     fn manifest_of(packed: &Packed) -> Manifest {
@@ -112,7 +113,7 @@ mod tests {
     fn nothing_to_pack_is_said() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("a.log"), "x").unwrap();
-        let none = Wanted::new(&["**"], &["*.log"]).unwrap();
+        let none = Files::new(vec!["**".into()], vec!["*.log".into()]).unwrap();
         let error = pack(dir.path(), &none).unwrap_err().to_string();
         assert!(error.contains("leave out all 1"), "{error}");
         assert!(pack(&dir.path().join("missing"), &none).unwrap_err().to_string().contains("missing"));

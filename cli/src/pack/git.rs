@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use darwin_shared::artifact::{Entry, MAX_ENTRIES, Manifest, ManifestError, Node};
 use tar::{Archive, EntryType};
 
-use super::{Blobs, PackError, PackRoot, Packed, seal};
+use super::{Blobs, PackError, PackRoot, Packed, seal, wants};
 
 /// How like a name must be to be offered, from 0 to 1; below it, offers are noise.
 const LIKE_ENOUGH: f64 = 0.6;
@@ -170,7 +170,7 @@ fn read_archive(
         if !matches!(kind, EntryType::Regular | EntryType::Continuous | EntryType::Symlink) {
             continue;
         }
-        if !root.wanted.takes(&path) {
+        if !wants(&root.files, &path) {
             dropped += 1;
             continue;
         }
@@ -230,9 +230,9 @@ impl Noticed {
 mod tests {
     use std::path::PathBuf;
 
+    use darwin_shared::config::Files;
     use darwin_shared::spec::Source;
 
-    use super::super::Wanted;
     use super::*;
 
     struct Repo {
@@ -269,7 +269,7 @@ mod tests {
 
         fn root(&self, folder: &str) -> PackRoot {
             let folder: PathBuf = self.dir.path().join(folder);
-            PackRoot { folder, wanted: Wanted::new(&["**"], &[]).unwrap() }
+            PackRoot { folder, files: Files::default() }
         }
     }
 
@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn outside_a_repository_it_says_so() {
         let dir = tempfile::tempdir().unwrap();
-        let root = PackRoot { folder: dir.path().to_owned(), wanted: Wanted::new(&["**"], &[]).unwrap() };
+        let root = PackRoot { folder: dir.path().to_owned(), files: Files::default() };
         let error = pack("main", &root).unwrap_err().to_string();
         assert!(error.contains("not in a git repository") && error.contains("dir:PATH"), "{error}");
     }

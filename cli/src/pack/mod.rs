@@ -10,9 +10,9 @@ mod reference;
 use std::path::{Path, PathBuf};
 
 use darwin_shared::artifact::{Manifest, ManifestError};
+use darwin_shared::config::Files;
 use darwin_shared::ids::Digest;
 use darwin_shared::spec::{Source, Variant};
-use globset::{Glob, GlobSet, GlobSetBuilder};
 use thiserror::Error;
 
 pub use blobs::{BlobSource, Blobs};
@@ -24,41 +24,12 @@ pub struct PackRoot {
     /// The folder that holds `darwin.toml`; of a git reference, this folder of the commit is packed and no more.
     pub folder: PathBuf,
     /// Which files belong to the artifact.
-    pub wanted: Wanted,
+    pub files: Files,
 }
 
-/// Which files belong to an artifact, by their path in it.
-#[derive(Debug, Clone)]
-pub struct Wanted {
-    include: GlobSet,
-    exclude: GlobSet,
-}
-
-impl Wanted {
-    /// From the patterns of `files.include` and `files.exclude`. A pattern that names a folder means all in it.
-    pub fn new<S: AsRef<str>>(include: &[S], exclude: &[S]) -> Result<Self, PackError> {
-        Ok(Self { include: glob_set(include)?, exclude: glob_set(exclude)? })
-    }
-
-    /// Whether the file at this path belongs to the artifact. `.git` never does: it differs between clones.
-    pub fn takes(&self, path: &str) -> bool {
-        let in_git = path.split('/').any(|part| part == ".git");
-        !in_git && self.include.is_match(path) && !self.exclude.is_match(path)
-    }
-}
-
-fn glob_set<S: AsRef<str>>(patterns: &[S]) -> Result<GlobSet, PackError> {
-    let mut set = GlobSetBuilder::new();
-    for pattern in patterns {
-        let pattern = pattern.as_ref();
-        let folder = pattern.trim_end_matches('/');
-        for text in [pattern.to_owned(), format!("{folder}/**")] {
-            let glob = Glob::new(&text)
-                .map_err(|e| PackError::Pattern { pattern: pattern.to_owned(), why: e.kind().to_string() })?;
-            set.add(glob);
-        }
-    }
-    set.build().map_err(|e| PackError::Pattern { pattern: String::new(), why: e.kind().to_string() })
+/// Whether the file at this path is packed. `.git` never is: it differs between clones.
+fn wants(files: &Files, path: &str) -> bool {
+    !path.split('/').any(|part| part == ".git") && files.wants(path)
 }
 
 /// One side, ready to be submitted.
@@ -75,14 +46,6 @@ pub struct Packed {
 /// Why a side could not be packed.
 #[derive(Debug, Error)]
 pub enum PackError {
-    /// A pattern in `files` that is no pattern.
-    #[error("`files`: the pattern `{pattern}` cannot be read: {why}")]
-    Pattern {
-        /// The pattern.
-        pattern: String,
-        /// What is wrong with it.
-        why: String,
-    },
     /// The `git` program is not there.
     #[error("`{0}` is a git ref, and there is no `git` program: install git, or name a folder with dir:PATH")]
     NoGit(String),
@@ -159,7 +122,7 @@ impl PackError {
 pub fn pack(reference: &Reference, root: &PackRoot) -> Result<Packed, PackError> {
     match reference {
         Reference::Git(name) => git::pack(name, root),
-        Reference::Dir(folder) => dir::pack(folder, &root.wanted),
+        Reference::Dir(folder) => dir::pack(folder, &root.files),
         Reference::Path(path) => Ok(Packed {
             variant: Variant { label: reference.to_string(), source: Source::Path(path.clone()) },
             blobs: Blobs::default(),
@@ -174,28 +137,4 @@ fn seal(label: String, manifest: &Manifest, mut blobs: Blobs, warnings: Vec<Stri
     let digest = Digest::of(&bytes);
     blobs.add(digest, BlobSource::Memory(bytes.into()));
     Packed { variant: Variant { label, source: Source::Tree(digest) }, blobs, warnings }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patterns_take_folders_and_files() {
-        let wanted = Wanted::new(&["**"], &[".git", "docs/", "*.log"]).unwrap();
-        assert!(wanted.takes("src/book.py"));
-        assert!(!wanted.takes("docs/a/b.md"));
-        assert!(!wanted.takes("run.log"));
-        assert!(!wanted.takes(".git/config"));
-        assert!(!wanted.takes("vendor/lib/.git"));
-        let some = Wanted::new(&["src", "pyproject.toml"], &[]).unwrap();
-        assert!(some.takes("src/deep/book.py") && some.takes("pyproject.toml"));
-        assert!(!some.takes("tests/x.py"));
-    }
-
-    #[test]
-    fn a_broken_pattern_is_named() {
-        let error = Wanted::new(&["src/[a"], &[]).unwrap_err().to_string();
-        assert!(error.contains("`src/[a`"), "{error}");
-    }
 }

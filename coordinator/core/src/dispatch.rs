@@ -62,8 +62,7 @@ impl Core {
 
     fn grant(&mut self, now: Now, id: JobId, agent: &AgentId, out: &mut Vec<Action>) {
         self.dequeue(id);
-        let epoch = self.epoch.next();
-        self.epoch = epoch;
+        let epoch = self.next_epoch(out);
         let lost_at = now.mono + self.settings.lease + self.settings.grace;
         let (Some(job), Some(entry)) = (self.jobs.get_mut(&id), self.agents.get_mut(agent)) else { return };
         let Some(link) = entry.link else { return };

@@ -24,7 +24,7 @@ pub mod view;
 
 pub use action::{Action, Answer, Refusal, ToAgent};
 pub use event::{Caller, Event, FromAgent, Hello, HeldAttempt, LinkId, Now, Offer, Submission};
-pub use record::{AgentRecord, JobRecord, RecordKey, SpecRecord, Write};
+pub use record::{AgentRecord, EpochRecord, JobRecord, RecordKey, SpecRecord, Write};
 pub use restore::{Restored, RestoredJob};
 pub use settings::Settings;
 pub use state::Core;

@@ -163,13 +163,17 @@ impl Live {
     }
 }
 
+fn percent(change: darwin_gate::Ratio) -> String {
+    darwin_shared::units::format_change(change.get())
+}
+
 /// `latency.p99 of test_match -18.9% [-22.0%, -15.1%], 14 of 40 pairs, next look at 20`.
 fn in_words(look: &LookReport, max_pairs: u32) -> String {
     let mut text = String::new();
     if let Some(leading) = &look.leading {
-        text = format!("{} of {} {}", leading.series.metric, leading.series.bench, leading.delta);
+        text = format!("{} of {} {}", leading.series.metric, leading.series.bench, percent(leading.delta));
         if let Some((low, high)) = leading.interval {
-            text.push_str(&format!(" [{low}, {high}]"));
+            text.push_str(&format!(" [{}, {}]", percent(low), percent(high)));
         }
         text.push_str(", ");
     }

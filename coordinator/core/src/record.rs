@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use darwin_shared::ids::{AgentId, JobId};
+use darwin_shared::ids::{AgentId, Epoch, JobId};
 use darwin_shared::spec::JobSpec;
 use darwin_shared::state::{AttemptRecord, JobState};
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,8 @@ pub enum RecordKey {
     Job(JobId),
     /// What an operator decided about an agent.
     Agent(AgentId),
+    /// The reserved epochs.
+    Epochs,
 }
 
 /// What was submitted; written once.
@@ -63,6 +65,14 @@ pub struct AgentRecord {
     pub drained: bool,
 }
 
+/// The epochs that may have been granted: reserved in blocks, so that a restarted coordinator begins beyond all of
+/// them without reading every job, and a grant costs no write of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// No epoch beyond this one has been granted.
+    pub reserved: Epoch,
+}
+
 /// A record to put into the ledger, if the ledger still has the version that was read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Write {
@@ -81,6 +91,8 @@ pub enum Value {
     Job(JobId, JobRecord),
     /// What was decided about an agent.
     Agent(AgentId, AgentRecord),
+    /// The reserved epochs.
+    Epochs(EpochRecord),
 }
 
 impl Write {
@@ -90,15 +102,16 @@ impl Write {
             Value::Spec(job, _) => RecordKey::Spec(*job),
             Value::Job(job, _) => RecordKey::Job(*job),
             Value::Agent(agent, _) => RecordKey::Agent(agent.clone()),
+            Value::Epochs(_) => RecordKey::Epochs,
         }
     }
 
-    /// Whether a restarted coordinator must load it: the job has not finished, the agent is drained.
+    /// Whether a restarted coordinator must load it.
     pub fn is_live(&self) -> bool {
         match &self.value {
             Value::Spec(..) => false,
             Value::Job(_, record) => !record.state.is_finished(),
-            Value::Agent(_, record) => record.drained,
+            Value::Agent(..) | Value::Epochs(_) => true,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use darwin_shared::ids::{AgentId, AttemptId, Epoch, JobId};
+use darwin_shared::ids::{AgentId, AttemptId, JobId};
 use darwin_shared::state::{JobState, LossCause};
 
 use crate::action::Action;
@@ -11,7 +11,7 @@ use crate::agent::Agent;
 use crate::event::Now;
 use crate::job::{Job, spec_digest};
 use crate::live::Live;
-use crate::record::{AgentRecord, JobRecord, SpecRecord};
+use crate::record::{AgentRecord, EpochRecord, JobRecord, SpecRecord};
 use crate::settings::Settings;
 use crate::state::Core;
 
@@ -35,8 +35,8 @@ pub struct Restored {
     pub jobs: Vec<RestoredJob>,
     /// What was decided about agents, with the records' versions.
     pub agents: Vec<(AgentId, u64, AgentRecord)>,
-    /// The highest epoch that the ledger has seen.
-    pub epoch: Epoch,
+    /// The epochs that were reserved, with the record's version.
+    pub epochs: (u64, EpochRecord),
 }
 
 impl Core {
@@ -44,7 +44,8 @@ impl Core {
     /// repeated: their agents have one whole lease to speak.
     pub fn restore(settings: Settings, now: Now, restored: Restored, out: &mut Vec<Action>) -> Self {
         let mut core = Self::new(settings);
-        core.epoch = restored.epoch;
+        core.epoch = restored.epochs.1.reserved;
+        core.epochs = restored.epochs;
         for (agent, version, record) in restored.agents {
             core.agent_records.insert(agent, (version, record));
         }

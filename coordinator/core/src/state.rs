@@ -11,8 +11,11 @@ use crate::agent::{Agent, Needs};
 use crate::event::{Caller, Event, FromAgent, LinkId, Now};
 use crate::job::Job;
 use crate::queue::Queue;
-use crate::record::{AgentRecord, Value, Write};
+use crate::record::{AgentRecord, EpochRecord, Value, Write};
 use crate::settings::Settings;
+
+/// Epochs that one write reserves: a restart skips so many at most, and there are 2^64.
+const EPOCHS_RESERVED: u64 = 1_000;
 
 /// Everything that the coordinator decides by.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +30,8 @@ pub struct Core {
     pub(crate) links: BTreeMap<LinkId, AgentId>,
     /// The last epoch that was granted.
     pub(crate) epoch: Epoch,
+    /// The reserved epochs, with the record's version in the ledger.
+    pub(crate) epochs: (u64, EpochRecord),
     /// Request ids of the jobs in memory.
     pub(crate) requests: BTreeMap<String, JobId>,
     /// Agents' records with their versions in the ledger.
@@ -104,6 +109,20 @@ impl Core {
             value: Value::Job(job.id, job.record.clone()),
         }));
         job.version += 1;
+    }
+
+    /// An epoch that was never granted before.
+    pub(crate) fn next_epoch(&mut self, out: &mut Vec<Action>) -> Epoch {
+        let epoch = self.epoch.next();
+        self.epoch = epoch;
+        let (version, record) = &mut self.epochs;
+        if epoch > record.reserved {
+            record.reserved = Epoch { counter: epoch.counter + EPOCHS_RESERVED, ..epoch };
+            let value = Value::Epochs(*record);
+            out.push(Action::Write(Write { expected_version: *version, value }));
+            *version += 1;
+        }
+        epoch
     }
 
     /// Puts a job into the queue.

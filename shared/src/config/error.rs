@@ -30,7 +30,12 @@ impl Fault {
         label: impl Into<String>,
         help: impl Into<String>,
     ) -> Self {
-        Self { what: what.into(), label: label.into(), help: help.into(), span }
+        Self {
+            what: printable(&what.into()),
+            label: label.into(),
+            help: help.into(),
+            span,
+        }
     }
 
     fn label_span(&self) -> LabeledSpan {
@@ -53,26 +58,47 @@ impl Diagnostic for Fault {
 /// Nothing of such a file is used. Its `Display` is the first fault; a miette reporter shows all of them.
 #[derive(Debug)]
 pub struct ConfigError {
-    source: NamedSource<String>,
-    first: Fault,
+    file_name: String,
+    /// None where showing it would help nobody: an empty file, a huge one, one with all in one line.
+    source: Option<Box<NamedSource<String>>>,
+    /// The line of the first fault, from 1, where the source is not shown.
+    line: Option<usize>,
+    first: Box<Fault>,
     rest: Vec<Fault>,
 }
 
 impl ConfigError {
     /// The faults of a file; at least one.
     pub(super) fn new(file_name: &str, text: &str, first: Fault, rest: Vec<Fault>) -> Self {
-        Self { source: NamedSource::new(file_name, printable(text)).with_language("toml"), first, rest }
+        /// A longer line would fill the screen and hide the fault in it.
+        const MOST_LINE_BYTES: usize = 500;
+        let fits = |fault: &Fault| line_around(text, fault.span.start).len() <= MOST_LINE_BYTES;
+        let shown = !text.trim().is_empty() && fits(&first) && rest.iter().all(fits);
+        let source =
+            shown.then(|| Box::new(NamedSource::new(file_name, printable(text)).with_language("toml")));
+        let before = text.as_bytes().get(..first.span.start).unwrap_or_default();
+        let line = (!shown && !text.is_empty()).then(|| before.split(|&byte| byte == b'\n').count());
+        Self {
+            file_name: file_name.to_owned(),
+            source,
+            line,
+            first: Box::new(first),
+            rest,
+        }
     }
 
     /// All that is wrong, in the order of the file.
     pub fn faults(&self) -> impl Iterator<Item = &Fault> {
-        std::iter::once(&self.first).chain(&self.rest)
+        std::iter::once(&*self.first).chain(&self.rest)
     }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.source.name(), self.first)
+        match self.line {
+            Some(line) => write!(f, "{} line {line}: {}", self.file_name, self.first),
+            None => write!(f, "{}: {}", self.file_name, self.first),
+        }
     }
 }
 
@@ -84,7 +110,7 @@ impl Diagnostic for ConfigError {
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        Some(&self.source)
+        self.source.as_deref().map(|source| source as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
@@ -97,6 +123,21 @@ impl Diagnostic for ConfigError {
         }
         Some(Box::new(self.rest.iter().map(|fault| fault as &dyn Diagnostic)))
     }
+}
+
+/// The line that has the byte at `at`.
+fn line_around(text: &str, at: usize) -> &[u8] {
+    let bytes = text.as_bytes();
+    let (before, after) = bytes.split_at(at.min(bytes.len()));
+    let begin = before
+        .iter()
+        .rposition(|&byte| byte == b'\n')
+        .map_or(0, |newline| newline + 1);
+    let length = after
+        .iter()
+        .position(|&byte| byte == b'\n')
+        .unwrap_or(after.len());
+    &bytes[begin..before.len() + length]
 }
 
 /// The text with a `?` for each byte of what a terminal would act on, so that every offset stays the same.
@@ -129,7 +170,11 @@ pub(super) fn shown(word: &str) -> String {
 
 /// A suite that `darwin.toml` does not have.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("there is no suite `{}` in darwin.toml: {}", shown(name), suggestion(name, known))]
+#[error(
+    "there is no suite `{}` in darwin.toml: {}",
+    shown(name),
+    suggestion(name, known)
+)]
 pub struct NoSuchSuite {
     /// The name that was asked for.
     pub name: String,
@@ -149,7 +194,10 @@ fn suggestion(name: &str, known: &[String]) -> String {
 
 /// `` `a`, `b`, `c` ``
 pub(super) fn list<'a>(words: impl Iterator<Item = &'a str>) -> String {
-    words.map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+    words
+        .map(|word| format!("`{word}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// The known word that was most likely meant, if one is near enough to be meant at all.
@@ -157,7 +205,12 @@ pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> O
     /// A word of 7 letters with 2 wrong ones is still told from another; `run` for `env` is not.
     const LEAST_LIKENESS: f64 = 0.65;
     known
-        .map(|known| (strsim::normalized_damerau_levenshtein(&word.to_lowercase(), known), known))
+        .map(|known| {
+            (
+                strsim::normalized_damerau_levenshtein(&word.to_lowercase(), known),
+                known,
+            )
+        })
         .filter(|(likeness, _)| *likeness >= LEAST_LIKENESS)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, known)| known)
@@ -194,8 +247,17 @@ mod tests {
     #[test]
     fn a_missing_suite_is_told_with_what_there_is() {
         let known = vec!["hotpath".to_owned(), "orderbook".to_owned()];
-        let told = |name: &str| NoSuchSuite { name: name.to_owned(), known: known.clone() }.to_string();
-        assert_eq!(told("hotpat"), "there is no suite `hotpat` in darwin.toml: did you mean `hotpath`?");
+        let told = |name: &str| {
+            NoSuchSuite {
+                name: name.to_owned(),
+                known: known.clone(),
+            }
+            .to_string()
+        };
+        assert_eq!(
+            told("hotpat"),
+            "there is no suite `hotpat` in darwin.toml: did you mean `hotpath`?"
+        );
         assert_eq!(
             told("xyz"),
             "there is no suite `xyz` in darwin.toml: its suites are `hotpath`, `orderbook`"

@@ -1,5 +1,7 @@
 //! Which files of a folder belong to an artifact: globs, as `files = { include, exclude }` gives them.
 
+use std::fmt;
+
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
 /// More patterns than anybody writes by hand; each costs a little for every file.
@@ -9,12 +11,22 @@ pub const MAX_PATTERNS: usize = 1000;
 ///
 /// `**` is any number of folders, `*` stays within one. A folder that matches stands for all that is below it,
 /// and `exclude` wins over `include`.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Files {
     include: Vec<String>,
     exclude: Vec<String>,
     included: GlobSet,
     excluded: GlobSet,
+}
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { include, exclude, .. } = self;
+        f.debug_struct("Files")
+            .field("include", include)
+            .field("exclude", exclude)
+            .finish_non_exhaustive()
+    }
 }
 
 impl PartialEq for Files {
@@ -27,7 +39,12 @@ impl Files {
     /// The filter of these patterns, or the reason why one of them is none.
     pub fn new(include: Vec<String>, exclude: Vec<String>) -> Result<Self, globset::Error> {
         let (included, excluded) = (set(&include)?, set(&exclude)?);
-        Ok(Self { include, exclude, included, excluded })
+        Ok(Self {
+            include,
+            exclude,
+            included,
+            excluded,
+        })
     }
 
     /// What belongs to it.
@@ -63,7 +80,9 @@ impl Default for Files {
 
 /// The path's folders from the outermost, then the path itself.
 fn with_folders(path: &str) -> impl Iterator<Item = &str> {
-    path.match_indices('/').map(|(at, _)| &path[..at]).chain(std::iter::once(path))
+    path.match_indices('/')
+        .map(|(at, _)| &path[..at])
+        .chain(std::iter::once(path))
 }
 
 /// The pattern as a glob in which `*` does not cross a `/`.
@@ -103,7 +122,12 @@ mod tests {
         for wanted in ["src/a.py", "src/deep/b.py", "tests/test_x.py"] {
             assert!(files.wants(wanted), "{wanted}");
         }
-        for unwanted in ["README.md", "src/generated/c.py", "src/x/__pycache__/d.pyc", "tests/sub/test_y.py"] {
+        for unwanted in [
+            "README.md",
+            "src/generated/c.py",
+            "src/x/__pycache__/d.pyc",
+            "tests/sub/test_y.py",
+        ] {
             assert!(!files.wants(unwanted), "{unwanted}");
         }
         assert!(files.skips("src/x/__pycache__") && !files.skips("src/x"));

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use darwin_gate::{Metric, MetricPolicy, Mode, Policy, Ratio};
+use darwin_gate::{Metric, MetricError, MetricPolicy, Mode, Policy, Ratio};
 
-use super::error::{Fault, nearest, shown};
+use super::error::{Fault, nearest};
 use super::read::optional;
 use super::walk::{Faults, Item, Section};
 use crate::spec::Budget;
@@ -27,8 +27,12 @@ const METRICS: &[&str] = &[
 pub(super) fn policy(suite: &Section<'_>, budget: &Budget, faults: &mut Faults) -> Policy {
     let mut policy = Policy::default().with_max_pairs(budget.rounds_max);
     policy.looks.retain(|pairs| *pairs >= budget.rounds_min);
-    let Some(item) = suite.get("gate") else { return policy };
-    let Some(section) = faults.keep(item.section("{ mode = \"faster\" }")) else { return policy };
+    let Some(item) = suite.get("gate") else {
+        return policy;
+    };
+    let Some(section) = faults.keep(item.section("{ mode = \"faster\" }")) else {
+        return policy;
+    };
     section.only(&["mode", "alpha", "primary", "assumed_noise", "metric"], faults);
 
     let modes = [("faster", Mode::Faster), ("no-slower", Mode::NoSlower)];
@@ -38,7 +42,7 @@ pub(super) fn policy(suite: &Section<'_>, budget: &Budget, faults: &mut Faults) 
     if let Some(alpha) = optional(&section, "alpha", faults, alpha) {
         policy.alpha = alpha;
     }
-    let primary = |item: &Item<'_>| metric(item.text("\"latency.p99\"")?, item, &item.span);
+    let primary = |item: &Item<'_>| metric(item.text("\"latency.p99\"")?, &item.span);
     if let Some(primary) = optional(&section, "primary", faults, primary) {
         policy.primary = primary;
     }
@@ -60,12 +64,18 @@ pub(super) fn policy(suite: &Section<'_>, budget: &Budget, faults: &mut Faults) 
 }
 
 fn alpha(item: &Item<'_>) -> Result<f64, Fault> {
-    item.number_between(0.0, 0.5, "it is the chance of a wrong verdict: 0.01 is one in a hundred, and usual")
+    item.number_between(
+        0.0,
+        0.5,
+        "it is the chance of a wrong verdict: 0.01 is one in a hundred, and usual",
+    )
 }
 
 fn assumed_noise(item: &Item<'_>) -> Result<Ratio, Fault> {
     let fraction = item.percent()?.fraction();
-    let ratio = Ratio::new(fraction).ok().filter(|_| fraction > 0.0 && fraction <= 1.0);
+    let ratio = Ratio::new(fraction)
+        .ok()
+        .filter(|_| fraction > 0.0 && fraction <= 1.0);
     ratio.ok_or_else(|| {
         item.fault(
             "must be above 0% and at most 100%",
@@ -75,13 +85,17 @@ fn assumed_noise(item: &Item<'_>) -> Result<Ratio, Fault> {
     })
 }
 
-fn metric(name: &str, item: &Item<'_>, span: &std::ops::Range<usize>) -> Result<Metric, Fault> {
-    name.parse().map_err(|why| {
-        let help = match nearest(name, METRICS.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`? {why}"),
-            None => format!("{why}"),
+fn metric(name: &str, span: &std::ops::Range<usize>) -> Result<Metric, Fault> {
+    name.parse().map_err(|why: MetricError| {
+        let by_end = METRICS
+            .iter()
+            .copied()
+            .find(|metric| metric.ends_with(&format!(".{name}")));
+        let help = match by_end.or_else(|| nearest(name, METRICS.iter().copied())) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "a metric of the bench's own is named `custom.NAME`".to_owned(),
         };
-        Fault::new(span.clone(), format!("`{}`: `{}` is not a metric", item.path, shown(name)), "no metric", help)
+        Fault::new(span.clone(), why.to_string(), "no metric", help)
     })
 }
 
@@ -90,10 +104,12 @@ fn metrics_of(section: &Section<'_>, policy: &Policy, faults: &mut Faults) -> BT
     for item in section.items() {
         let named = match unquoted(&item) {
             Some(fault) => Err(fault),
-            None => metric(item.key, &item, &item.key_span),
+            None => metric(item.key, &item.key_span),
         };
         let Some(name) = faults.keep(named) else { continue };
-        let Some(rules) = faults.keep(item.section("{ margin = \"1%\" }")) else { continue };
+        let Some(rules) = faults.keep(item.section("{ margin = \"1%\" }")) else {
+            continue;
+        };
         if let Some(rule) = metric_policy(&rules, &item, &name, policy, faults) {
             metrics.insert(name, rule);
         }
@@ -104,6 +120,7 @@ fn metrics_of(section: &Section<'_>, policy: &Policy, faults: &mut Faults) -> BT
 /// `[… .metric.latency.p99]` without quotes makes a table of a table; say what was meant.
 fn unquoted(item: &Item<'_>) -> Option<Fault> {
     let inner = item.section("").ok()?.items().next()?;
+    inner.section("").ok()?;
     let joined = format!("{}.{}", item.key, inner.key);
     let parsed = joined.parse::<Metric>().is_ok() && item.key.parse::<Metric>().is_err();
     parsed.then(|| {
@@ -126,7 +143,8 @@ fn metric_policy(
     section.only(&["margin", "floor", "gated"], faults);
     let ratio = |item: &Item<'_>| {
         let percent = item.percent()?;
-        Ratio::new(percent.fraction()).map_err(|why| item.fault(why.to_string(), "no share", "write it like \"1%\""))
+        Ratio::new(percent.fraction())
+            .map_err(|why| item.fault(why.to_string(), "no share", "write it like \"1%\""))
     };
     let margin = optional(section, "margin", faults, ratio).unwrap_or(policy.for_metric(name).0.margin);
     let floor = optional(section, "floor", faults, ratio).unwrap_or(Ratio::ZERO);

@@ -13,8 +13,8 @@ use super::{
 use crate::formats::Format;
 use crate::ids::{IdError, MAX_NAME_CHARS, PoolName, ProjectName, SuiteName};
 use crate::spec::{
-    Budget, Command, CoreRequest, Exclusive, Isolation, MAX_ATTEMPTS, MAX_BUDGET, MAX_COMMAND_BYTES, MAX_CORES,
-    MAX_ENV_BYTES, MAX_ROUNDS, MAX_TIMEOUT, Scheduler, Step, Steps,
+    Budget, Command, CoreRequest, Exclusive, Isolation, MAX_ATTEMPTS, MAX_BUDGET, MAX_COMMAND_BYTES,
+    MAX_CORES, MAX_ENV_BYTES, MAX_ROUNDS, MAX_TIMEOUT, Scheduler, Step, Steps,
 };
 
 const SUITE_KEYS: &[&str] = &[
@@ -39,37 +39,53 @@ const SUITE_KEYS: &[&str] = &[
 /// The whole file. None if a fault was written down that leaves nothing to go on with.
 pub(super) fn config(root: &Section<'_>, faults: &mut Faults) -> Option<Config> {
     root.only(&["project", "suite"], faults);
-    let project = match root.get("project") {
-        Some(item) => faults.keep(name(&item, ProjectName::new)),
-        None => {
-            faults.add(Fault::new(
-                0..0,
-                "the file does not say which project it is of",
-                "no `project`",
-                "write `project = \"NAME\"` as the first line: it groups jobs, history and permissions",
-            ));
-            None
-        }
-    };
+    let project = needed(root, "project", no_project, faults)
+        .and_then(|item| faults.keep(name(&item, ProjectName::new)));
     let suites = suites(root, faults);
-    Some(Config { project: project?, suites: suites? })
+    Some(Config {
+        project: project?,
+        suites: suites?,
+    })
+}
+
+/// What stands under a key that must be there; its absence is written down.
+fn needed<'a>(
+    section: &Section<'a>,
+    key: &str,
+    absent: impl FnOnce() -> Fault,
+    faults: &mut Faults,
+) -> Option<Item<'a>> {
+    let item = section.get(key);
+    if item.is_none() {
+        faults.add(absent());
+    }
+    item
+}
+
+fn no_project() -> Fault {
+    Fault::new(
+        0..0,
+        "the file does not say which project it is of",
+        "no `project`",
+        "write `project = \"NAME\"` as the first line: it groups jobs, history and permissions",
+    )
 }
 
 fn suites(root: &Section<'_>, faults: &mut Faults) -> Option<BTreeMap<SuiteName, Suite>> {
-    let section = match root.get("suite") {
-        Some(item) => faults.keep(item.section("{ hotpath = { run = \"…\" } }"))?,
-        None => {
-            faults.add(no_suite(0..0));
-            return None;
-        }
-    };
+    let item = needed(root, "suite", || no_suite(0..0), faults)?;
+    let section = faults.keep(item.section("{ hotpath = { run = \"…\" } }"))?;
     let count = section.items().count();
     if count == 0 || count > MAX_SUITES {
         faults.add(if count == 0 {
             no_suite(section.span)
         } else {
             let what = format!("the file has {count} suites; at most {MAX_SUITES} are read");
-            Fault::new(section.span, what, "too many", "split the repository, or make one suite of several benches")
+            Fault::new(
+                section.span,
+                what,
+                "too many",
+                "split the repository, or make one suite of several benches",
+            )
         });
         return None;
     }
@@ -93,7 +109,12 @@ fn no_suite(span: std::ops::Range<usize>) -> Fault {
 
 fn one_suite(item: &Item<'_>, faults: &mut Faults) -> Option<(SuiteName, Suite)> {
     let name = SuiteName::new(item.key).map_err(|why| {
-        Fault::new(item.key_span.clone(), why.to_string(), "no name", "rename the suite, such as [suite.hotpath]")
+        Fault::new(
+            item.key_span.clone(),
+            why.to_string(),
+            "no name",
+            "rename the suite, such as [suite.hotpath]",
+        )
     });
     let name = faults.keep(name);
     let section = faults.keep(item.section("{ run = \"…\" }"))?;
@@ -110,7 +131,11 @@ fn one_suite(item: &Item<'_>, faults: &mut Faults) -> Option<(SuiteName, Suite)>
     let policy = gate::policy(&section, &budget, faults);
     let priority = optional(&section, "priority", faults, priority).unwrap_or(0);
     let attempts = optional(&section, "attempts", faults, |item| {
-        item.count(1, MAX_ATTEMPTS, "how often a lost box may be made up for; a bench that fails is never tried again")
+        item.count(
+            1,
+            MAX_ATTEMPTS,
+            "how often a lost box may be made up for; a bench that fails is never tried again",
+        )
     });
     let suite = Suite {
         steps: steps?,
@@ -156,7 +181,7 @@ fn name<T>(item: &Item<'_>, new: impl FnOnce(String) -> Result<T, IdError>) -> R
     let text = item.text("\"NAME\"")?;
     new(text.to_owned()).map_err(|why| {
         item.fault(
-            format!("is no name: {why}"),
+            format!("cannot be used: {why}"),
             "no name",
             "names have 1 to 100 letters, digits, `-`, `_`, `.` and `/`",
         )
@@ -213,12 +238,23 @@ fn command(item: &Item<'_>) -> Result<Command, Fault> {
         Command::Argv(argv) => argv.as_slice(),
     };
     if parts.iter().any(|part| part.contains('\0')) {
-        return Err(item.fault("has a NUL in it", "NUL", "no command line can carry one; leave it out"));
+        return Err(item.fault(
+            "has a NUL in it",
+            "NUL",
+            "no command line can carry one; leave it out",
+        ));
     }
     let length: usize = parts.iter().map(String::len).sum();
     if length > MAX_COMMAND_BYTES {
-        let why = format!("has {length} bytes; at most {} KiB are taken", MAX_COMMAND_BYTES >> 10);
-        return Err(item.fault(why, "too long", "put it into a script in the repository and run that"));
+        let why = format!(
+            "has {length} bytes; at most {} KiB are taken",
+            MAX_COMMAND_BYTES >> 10
+        );
+        return Err(item.fault(
+            why,
+            "too long",
+            "put it into a script in the repository and run that",
+        ));
     }
     Ok(command)
 }
@@ -227,8 +263,7 @@ fn no_output(run: &Item<'_>, format: Format) -> Fault {
     let option = match format {
         Format::PytestBenchmark => "--benchmark-json={output}",
         Format::Hyperfine => "--export-json {output}",
-        Format::Criterion => "CRITERION_HOME={output} before the command",
-        Format::Auto | Format::DarwinSamples | Format::Process => "--json {output}",
+        Format::Auto | Format::Criterion | Format::DarwinSamples | Format::Process => "--json {output}",
     };
     run.fault(
         format!("has no `{{output}}`, but the format {format} reads a file that the bench writes"),
@@ -240,7 +275,10 @@ fn no_output(run: &Item<'_>, format: Format) -> Fault {
 fn files(item: &Item<'_>) -> Result<Files, Fault> {
     const EXAMPLE: &str = "{ include = [\"**\"], exclude = [\".git\"] }";
     let section = item.section(EXAMPLE)?;
-    if let Some(unknown) = section.items().find(|item| !matches!(item.key, "include" | "exclude")) {
+    if let Some(unknown) = section
+        .items()
+        .find(|item| !matches!(item.key, "include" | "exclude"))
+    {
         return Err(Fault::new(
             unknown.key_span,
             format!("`{}` is not a key of `{}`", shown(unknown.key), item.path),
@@ -252,13 +290,20 @@ fn files(item: &Item<'_>) -> Result<Files, Fault> {
     let include = patterns(&section, "include", defaults.include())?;
     let exclude = patterns(&section, "exclude", defaults.exclude())?;
     if include.is_empty() {
-        return Err(item.fault("includes nothing", "no files", "leave `include` out for all files"));
+        return Err(item.fault(
+            "includes nothing",
+            "no files",
+            "leave `include` out for all files",
+        ));
     }
-    Files::new(include, exclude).map_err(|why| item.fault(format!("cannot be used: {why}"), "bad globs", EXAMPLE))
+    Files::new(include, exclude)
+        .map_err(|why| item.fault(format!("cannot be used: {why}"), "bad globs", EXAMPLE))
 }
 
 fn patterns(section: &Section<'_>, key: &str, default: &[String]) -> Result<Vec<String>, Fault> {
-    let Some(item) = section.get(key) else { return Ok(default.to_vec()) };
+    let Some(item) = section.get(key) else {
+        return Ok(default.to_vec());
+    };
     let texts = item.texts("[\"src/**\"]")?;
     if texts.len() > MAX_PATTERNS {
         let why = format!("has {} patterns; at most {MAX_PATTERNS} are taken", texts.len());
@@ -268,7 +313,11 @@ fn patterns(section: &Section<'_>, key: &str, default: &[String]) -> Result<Vec<
         let outside = text.is_empty() || text.starts_with('/') || text.split('/').any(|part| part == "..");
         if outside {
             let why = format!("is `{}`, which is no path in the repository", shown(&text));
-            return Err(element.fault(why, "not inside", "paths are relative to the repository's root, without `..`"));
+            return Err(element.fault(
+                why,
+                "not inside",
+                "paths are relative to the repository's root, without `..`",
+            ));
         }
         match glob(&text) {
             Ok(_) => Ok(text),
@@ -283,8 +332,12 @@ fn patterns(section: &Section<'_>, key: &str, default: &[String]) -> Result<Vec<
 }
 
 fn env(section: &Section<'_>, faults: &mut Faults) -> BTreeMap<String, String> {
-    let Some(item) = section.get("env") else { return BTreeMap::new() };
-    let entries = faults.keep(item.map_of_texts("{ PYTHONHASHSEED = \"0\" }")).unwrap_or_default();
+    let Some(item) = section.get("env") else {
+        return BTreeMap::new();
+    };
+    let entries = faults
+        .keep(item.map_of_texts("{ PYTHONHASHSEED = \"0\" }"))
+        .unwrap_or_default();
     let mut env = BTreeMap::new();
     for (key, value, item) in entries {
         if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {
@@ -307,8 +360,12 @@ fn env(section: &Section<'_>, faults: &mut Faults) -> BTreeMap<String, String> {
 }
 
 fn labels(section: &Section<'_>, faults: &mut Faults) -> BTreeMap<String, String> {
-    let Some(item) = section.get("labels") else { return BTreeMap::new() };
-    let entries = faults.keep(item.map_of_texts("{ cpu = \"xeon-6\" }")).unwrap_or_default();
+    let Some(item) = section.get("labels") else {
+        return BTreeMap::new();
+    };
+    let entries = faults
+        .keep(item.map_of_texts("{ cpu = \"xeon-6\" }"))
+        .unwrap_or_default();
     let mut labels = BTreeMap::new();
     for (key, value, item) in entries {
         let fits = |text: &str| {
@@ -331,7 +388,11 @@ fn cores(section: &Section<'_>, faults: &mut Faults) -> CoreRequest {
     section.only(&["count", "isolation", "exclusive", "scheduler"], faults);
     let default = CoreRequest::default();
     let count = optional(section, "count", faults, |item| {
-        item.count(1, MAX_CORES, "it is a number of whole physical cores; most benches need 1")
+        item.count(
+            1,
+            MAX_CORES,
+            "it is a number of whole physical cores; most benches need 1",
+        )
     });
     let isolation = optional(section, "isolation", faults, |item| {
         item.word(&[
@@ -365,16 +426,27 @@ fn budget(section: &Section<'_>, faults: &mut Faults) -> Budget {
     section.only(&["rounds", "time"], faults);
     let default = Budget::default();
     let time = optional(section, "time", faults, |item| item.duration(LEAST, MAX_BUDGET));
-    let (rounds_min, rounds_max) = match optional(section, "rounds", faults, |i| i.section("{ min = 1, max = 40 }")) {
-        Some(rounds) => rounds_of(&rounds, &default, faults),
-        None => (default.rounds_min, default.rounds_max),
-    };
-    Budget { rounds_min, rounds_max, time: time.unwrap_or(default.time) }
+    let (rounds_min, rounds_max) =
+        match optional(section, "rounds", faults, |i| i.section("{ min = 1, max = 40 }")) {
+            Some(rounds) => rounds_of(&rounds, &default, faults),
+            None => (default.rounds_min, default.rounds_max),
+        };
+    Budget {
+        rounds_min,
+        rounds_max,
+        time: time.unwrap_or(default.time),
+    }
 }
 
 fn rounds_of(section: &Section<'_>, default: &Budget, faults: &mut Faults) -> (u32, u32) {
     section.only(&["min", "max"], faults);
-    let count = |item: &Item<'_>| item.count(1, MAX_ROUNDS, "a round is one invocation of each variant; 40 is usual");
+    let count = |item: &Item<'_>| {
+        item.count(
+            1,
+            MAX_ROUNDS,
+            "a round is one invocation of each variant; 40 is usual",
+        )
+    };
     let least = optional(section, "min", faults, count).unwrap_or(default.rounds_min);
     // A minimum above the usual maximum, with none given, means at least that many and no more.
     let most = optional(section, "max", faults, count).unwrap_or(default.rounds_max.max(least));

@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use darwin_gate::{Better, Evidence, Unit};
 use serde::Deserialize;
 
-use super::darwin_samples::refusal;
 use super::input::text_of;
 use super::names::{Taken, bench_name};
 use super::{Format, MAX_SERIES, ReadError, ReadErrorKind, TreeFile, json};
@@ -60,20 +59,33 @@ pub(super) fn read(root: &str, files: &[TreeFile]) -> Result<Measured, ReadError
     }
     if folders.len() > MAX_SERIES {
         let found = folders.len();
-        return Err(ReadErrorKind::TooLarge { what: "benches", found, most: MAX_SERIES }.in_file(root));
+        return Err(ReadErrorKind::TooLarge {
+            what: "benches",
+            found,
+            most: MAX_SERIES,
+        }
+        .in_file(root));
     }
     let (mut warnings, mut series, mut taken) = (Vec::new(), Vec::new(), Taken::default());
     for (at, (path, folder)) in folders.into_iter().enumerate() {
         let inside = |file: &TreeFile| format!("{root}/{}", file.path);
         let (Some(name_file), Some(sample_file)) = (folder.name, folder.sample) else {
-            let missing = if folder.name.is_none() { NAME_FILE } else { SAMPLE_FILE };
+            let missing = if folder.name.is_none() {
+                NAME_FILE
+            } else {
+                SAMPLE_FILE
+            };
             let why = format!("{missing} is missing beside its sibling: the bench was stopped; run it again");
-            let kind = ReadErrorKind::WrongFormat { expected: Format::Criterion, why };
+            let kind = ReadErrorKind::WrongFormat {
+                expected: Format::Criterion,
+                why,
+            };
             return Err(kind.in_file(&format!("{root}/{path}/new")));
         };
         let name = name_of(name_file, at + 1, &mut warnings, &mut taken)
             .map_err(|kind| kind.in_file(&inside(name_file)))?;
-        let one = series_of(name, sample_file, &mut warnings).map_err(|kind| kind.in_file(&inside(sample_file)))?;
+        let one =
+            series_of(name, sample_file, &mut warnings).map_err(|kind| kind.in_file(&inside(sample_file)))?;
         series.push(one);
     }
     Ok(Measured {
@@ -89,7 +101,9 @@ pub(super) fn read(root: &str, files: &[TreeFile]) -> Result<Measured, ReadError
 fn folders(files: &[TreeFile]) -> BTreeMap<&str, Folder<'_>> {
     let mut folders = BTreeMap::<&str, Folder<'_>>::new();
     for file in files {
-        let Some((bench, name)) = bench_folder(&file.path) else { continue };
+        let Some((bench, name)) = bench_folder(&file.path) else {
+            continue;
+        };
         let folder = folders.entry(bench).or_default();
         if name == NAME_FILE {
             folder.name = Some(file);
@@ -115,20 +129,34 @@ fn name_of(
 fn series_of(name: String, file: &TreeFile, warnings: &mut Vec<String>) -> Result<Series, ReadErrorKind> {
     let Sample { iters, times } = json::parse(Format::Criterion, text_of(&file.bytes)?)?;
     if iters.len() != times.len() {
-        let why = format!("`{name}` has {} times and {} numbers of iterations", times.len(), iters.len());
-        return Err(ReadErrorKind::WrongFormat { expected: Format::Criterion, why });
+        let why = format!(
+            "`{name}` has {} times and {} numbers of iterations",
+            times.len(),
+            iters.len()
+        );
+        return Err(ReadErrorKind::WrongFormat {
+            expected: Format::Criterion,
+            why,
+        });
     }
     let iterations = iters
         .iter()
         .enumerate()
         .map(|(at, iterations)| {
-            whole_iterations(*iterations).ok_or_else(|| ReadErrorKind::BadValue {
-                place: format!("`{name}`, number of iterations {}", at + 1),
-                value: iterations.to_string(),
+            whole_iterations(*iterations).ok_or_else(|| ReadErrorKind::WrongFormat {
+                expected: Format::Criterion,
+                why: format!(
+                    "`{name}`, batch {}: {iterations} iterations; it must be a whole number from 1",
+                    at + 1
+                ),
             })
         })
         .collect::<Result<Vec<u64>, _>>()?;
-    let values: Vec<f64> = times.iter().zip(&iters).map(|(total, iterations)| total / iterations).collect();
+    let values: Vec<f64> = times
+        .iter()
+        .zip(&iters)
+        .map(|(total, iterations)| total / iterations)
+        .collect();
     super::warn_of_zeros(&name, &values, warnings);
     let (per, evidence) = per(iterations);
     let series = Series {
@@ -142,7 +170,9 @@ fn series_of(name: String, file: &TreeFile, warnings: &mut Vec<String>) -> Resul
         grouping: Grouping::OneProcess,
         values: Values::Samples(values),
     };
-    series.checked().map_err(|error| refusal(Format::Criterion, error))
+    series
+        .checked()
+        .map_err(|error| ReadErrorKind::of_series(Format::Criterion, error))
 }
 
 /// Criterion writes its counts as floats; above this they would not be exact, and no batch is so large.
@@ -150,7 +180,11 @@ const MOST_ITERATIONS: f64 = 9_007_199_254_740_992.0;
 
 fn whole_iterations(iterations: f64) -> Option<u64> {
     let whole = iterations.fract() == 0.0 && (1.0..=MOST_ITERATIONS).contains(&iterations);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and in range by the line above")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "whole and in range by the line above"
+    )]
     whole.then_some(iterations as u64)
 }
 

@@ -4,10 +4,11 @@ use thiserror::Error;
 
 use super::Format;
 use super::names::{plain, some_of};
-use crate::sample::MetricKind;
+use crate::sample::{MetricKind, SampleError};
 
 /// What `auto` can recognise, for messages.
-pub(super) const READS: &str = "pytest-benchmark JSON, hyperfine JSON, criterion's folder target/criterion, darwin-samples NDJSON";
+pub(super) const READS: &str =
+    "pytest-benchmark JSON, hyperfine JSON, criterion's folder target/criterion, darwin-samples NDJSON";
 
 /// A refused result file (or folder), and why.
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -23,7 +24,9 @@ pub struct ReadError {
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum ReadErrorKind {
     /// Nothing in it.
-    #[error("the file is empty: the bench wrote no results; see that it ran to its end and writes to this path")]
+    #[error(
+        "the file is empty: the bench wrote no results; see that it ran to its end and writes to this path"
+    )]
     Empty,
     /// Bytes that are no text.
     #[error("not UTF-8 text, at byte {at_byte}{}: the result must be plain text, as the bench's tool wrote it",
@@ -113,7 +116,10 @@ pub enum ReadErrorKind {
         value: String,
     },
     /// The bench itself failed, so that what it measured means nothing.
-    #[error("`{name}` failed ({}): mend it first; a bench that fails is not compared", exits(exit_codes))]
+    #[error(
+        "`{name}` failed ({}): mend it first; a bench that fails is not compared",
+        exits(exit_codes)
+    )]
     BenchFailed {
         /// The bench that failed.
         name: String,
@@ -130,7 +136,9 @@ pub enum ReadErrorKind {
         message: String,
     },
     /// A version of the format from another time.
-    #[error("{format} output of version {found}: this Darwin reads {reads}")]
+    #[error(
+        "{format} output of version {found}: this Darwin reads {reads}; write one of those, or take a newer Darwin"
+    )]
     UnsupportedVersion {
         /// Whose output it is.
         format: Format,
@@ -152,9 +160,26 @@ pub enum ReadErrorKind {
 }
 
 impl ReadErrorKind {
+    /// A series that breaks its promises, as the refusal of the file that it came from.
+    pub(super) fn of_series(format: Format, error: SampleError) -> Self {
+        match error {
+            SampleError::BadValue { place, value } => Self::BadValue { place, value },
+            SampleError::NoValues { .. } => Self::NoSeries {
+                why: error.to_string(),
+            },
+            SampleError::Contradiction { .. } => Self::WrongFormat {
+                expected: format,
+                why: error.to_string(),
+            },
+        }
+    }
+
     /// The same error with the file that it is about.
     pub(super) fn in_file(self, file: &str) -> ReadError {
-        ReadError { file: file.to_owned(), kind: self }
+        ReadError {
+            file: file.to_owned(),
+            kind: self,
+        }
     }
 }
 

@@ -44,19 +44,29 @@ pub(super) fn some_of<T: Display>(things: impl ExactSizeIterator<Item = T>, join
     const SHOWN: usize = 3;
     let more = things.len().saturating_sub(SHOWN);
     let shown: Vec<String> = things.take(SHOWN).map(|thing| format!("`{thing}`")).collect();
-    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let rest = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
     format!("{}{rest}", shown.join(joint))
 }
 
 /// The name of a bench as Darwin keeps it, with a warning where it had to be changed to be safe to print.
 ///
 /// `place` is the bench's number in its file, from 1, for the messages.
-pub(super) fn bench_name(raw: &str, place: usize, warnings: &mut Vec<String>) -> Result<String, ReadErrorKind> {
+pub(super) fn bench_name(
+    raw: &str,
+    place: usize,
+    warnings: &mut Vec<String>,
+) -> Result<String, ReadErrorKind> {
     let chars = raw.chars().count();
     if chars > MAX_NAME_CHARS {
         return Err(ReadErrorKind::BadName {
             whose: format!("bench {place} (`{}`)", excerpt(raw, 40)),
-            why: format!("has a name of {chars} characters: at most {MAX_NAME_CHARS} are taken; give it an id"),
+            why: format!(
+                "has a name of {chars} characters: at most {MAX_NAME_CHARS} are taken; give it an id"
+            ),
         });
     }
     if raw.trim().is_empty() {
@@ -100,7 +110,10 @@ impl Taken {
         if self.names.insert((name.to_owned(), metric.clone())) {
             return Ok(());
         }
-        Err(ReadErrorKind::DuplicateName { name: name.to_owned(), metric: metric.clone() })
+        Err(ReadErrorKind::DuplicateName {
+            name: name.to_owned(),
+            metric: metric.clone(),
+        })
     }
 }
 

@@ -48,14 +48,18 @@ impl Series {
     }
 
     fn contradiction(&self, what: impl Into<String>) -> SampleError {
-        SampleError::Contradiction { name: self.name.clone(), what: what.into() }
+        SampleError::Contradiction {
+            name: self.name.clone(),
+            what: what.into(),
+        }
     }
 
     fn check_name(&self) -> Result<(), SampleError> {
         let chars = self.name.chars().count();
         if chars > MAX_NAME_CHARS || self.name.trim().is_empty() || plain(&self.name) != self.name {
             let name = plain(&self.name.chars().take(40).collect::<String>());
-            let what = format!("a name has 1 to {MAX_NAME_CHARS} characters, none of which a terminal would obey");
+            let what =
+                format!("a name has 1 to {MAX_NAME_CHARS} characters, none of which a terminal would obey");
             return Err(SampleError::Contradiction { name, what });
         }
         Ok(())
@@ -85,7 +89,9 @@ impl Series {
 
     fn check_samples(&self, values: &[f64]) -> Result<(), SampleError> {
         if values.is_empty() {
-            return Err(SampleError::NoValues { name: self.name.clone() });
+            return Err(SampleError::NoValues {
+                name: self.name.clone(),
+            });
         }
         if let Some(at) = values.iter().position(|value| !is_possible(*value)) {
             return Err(self.bad_value(&format!("value {} of {}", at + 1, values.len()), values[at]));
@@ -111,14 +117,18 @@ impl Series {
             Per::Batch { .. } | Per::Batches { .. } => {}
         }
         if self.evidence == Evidence::A {
-            return Err(self.contradiction("means of batches are evidence B, not A: no single operation was timed"));
+            return Err(
+                self.contradiction("means of batches are evidence B, not A: no single operation was timed")
+            );
         }
         Ok(())
     }
 
     fn check_histogram(&self, pairs: &[(f64, u64)]) -> Result<(), SampleError> {
         if pairs.is_empty() {
-            return Err(SampleError::NoValues { name: self.name.clone() });
+            return Err(SampleError::NoValues {
+                name: self.name.clone(),
+            });
         }
         if matches!(self.per, Per::Batches { .. }) {
             return Err(self.contradiction("a histogram has one number of iterations for all of its values"));
@@ -136,7 +146,10 @@ impl Series {
                 )));
             }
             total = total.checked_add(*count).filter(|_| *count > 0).ok_or_else(|| {
-                self.contradiction(format!("{} of the histogram has the impossible count {count}", place()))
+                self.contradiction(format!(
+                    "{} of the histogram has the impossible count {count}",
+                    place()
+                ))
             })?;
         }
         self.check_per(pairs.len())
@@ -145,7 +158,9 @@ impl Series {
     fn check_summary(&self, summary: Summary) -> Result<(), SampleError> {
         let named = summary.named();
         if named.iter().all(|(_, value)| value.is_none()) {
-            return Err(SampleError::NoValues { name: self.name.clone() });
+            return Err(SampleError::NoValues {
+                name: self.name.clone(),
+            });
         }
         for (name, value) in named {
             if let Some(value) = value.filter(|value| !is_possible(*value)) {
@@ -156,7 +171,9 @@ impl Series {
             return Err(self.contradiction("a summary of 0 samples says nothing"));
         }
         if matches!(self.evidence, Evidence::A | Evidence::B) {
-            return Err(self.contradiction("a summary without samples is evidence C (or D, for an exact counter)"));
+            return Err(
+                self.contradiction("a summary without samples is evidence C (or D, for an exact counter)")
+            );
         }
         if matches!(self.per, Per::Batches { .. }) {
             return Err(self.contradiction("a summary has one number of iterations, not a list"));
@@ -165,7 +182,10 @@ impl Series {
     }
 
     fn bad_value(&self, place: &str, value: f64) -> SampleError {
-        SampleError::BadValue { place: format!("`{}`, {place}", self.name), value: value.to_string() }
+        SampleError::BadValue {
+            place: format!("`{}`, {place}", self.name),
+            value: format!("{value} ({})", self.unit),
+        }
     }
 }
 

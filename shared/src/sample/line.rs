@@ -38,7 +38,10 @@ pub(crate) struct SeriesLine {
 impl SeriesLine {
     /// The name with the parameters in it.
     pub(crate) fn full_name(&self) -> String {
-        with_params(&self.name, self.params.iter().map(|(key, value)| (key.as_str(), value)))
+        with_params(
+            &self.name,
+            self.params.iter().map(|(key, value)| (key.as_str(), value)),
+        )
     }
 }
 
@@ -110,7 +113,10 @@ impl TryFrom<SeriesLine> for Series {
     /// Completes what was left out, brings the values to the base unit, and checks the whole.
     fn try_from(line: SeriesLine) -> Result<Self, SampleError> {
         let name = line.full_name();
-        let contradiction = |what: String| SampleError::Contradiction { name: name.clone(), what };
+        let contradiction = |what: String| SampleError::Contradiction {
+            name: name.clone(),
+            what,
+        };
         if line.hdr.is_some() {
             let what = "`hdr` histograms are not read yet; write them out as `hist`: [[value, count], ...]";
             return Err(contradiction(what.to_owned()));
@@ -128,26 +134,46 @@ impl TryFrom<SeriesLine> for Series {
             (PerWord::Batch, Some(Iterations::Same(iterations))) => Per::Batch { iterations },
             (PerWord::Batch, Some(Iterations::Each(iterations))) => Per::Batches { iterations },
             (PerWord::Batch, None) => {
-                return Err(contradiction("`per`: \"batch\" needs `iterations`, how many in a batch".to_owned()));
+                return Err(contradiction(
+                    "`per`: \"batch\" needs `iterations`, how many in a batch".to_owned(),
+                ));
             }
         };
         let values = match (line.values, line.hist, line.summary) {
             (Some(values), None, None) => Values::Samples(scaled(values, factor)),
-            (None, Some(pairs), None) => {
-                Values::Histogram(pairs.into_iter().map(|(value, count)| (value * factor, count)).collect())
-            }
+            (None, Some(pairs), None) => Values::Histogram(
+                pairs
+                    .into_iter()
+                    .map(|(value, count)| (value * factor, count))
+                    .collect(),
+            ),
             (None, None, Some(summary)) => Values::Summary(summary.times(factor)),
             (None, None, None) | (Some(_), Some(_), _) | (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => {
-                return Err(contradiction("exactly one of `values`, `hist` and `summary` must be there".to_owned()));
+                return Err(contradiction(
+                    "exactly one of `values`, `hist` and `summary` must be there".to_owned(),
+                ));
             }
         };
         let evidence = line.evidence.unwrap_or(match (&values, &per) {
             (Values::Summary(_), _) => Evidence::C,
             (Values::Samples(_) | Values::Histogram(_), Per::Op) => Evidence::A,
-            (Values::Samples(_) | Values::Histogram(_), Per::Batch { .. } | Per::Batches { .. }) => Evidence::B,
+            (Values::Samples(_) | Values::Histogram(_), Per::Batch { .. } | Per::Batches { .. }) => {
+                Evidence::B
+            }
         });
         let (metric, order, grouping) = (line.metric, line.order, line.grouping);
-        Self { name, metric, unit, better, per, evidence, order, grouping, values }.checked()
+        Self {
+            name,
+            metric,
+            unit,
+            better,
+            per,
+            evidence,
+            order,
+            grouping,
+            values,
+        }
+        .checked()
     }
 }
 
@@ -176,7 +202,9 @@ impl Summary {
 
 impl<'de> Deserialize<'de> for Series {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        SeriesLine::deserialize(deserializer)?.try_into().map_err(de::Error::custom)
+        SeriesLine::deserialize(deserializer)?
+            .try_into()
+            .map_err(de::Error::custom)
     }
 }
 

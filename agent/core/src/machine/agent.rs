@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use darwin_shared::attempt::{AttemptEnd, AttemptEvent};
-use darwin_shared::ids::{AttemptId, Epoch};
+use darwin_shared::ids::{AttemptId, Epoch, JobId};
 use darwin_shared::state::RefusalCause;
 
 use super::attempt::{Attempt, Phase, Place, Then};
@@ -55,8 +55,14 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine over these cores. Attempts of an earlier life that had not ended, end now: see the actions.
-    pub fn new(limits: Limits, allocator: Allocator, remembered: Vec<Remembered>) -> (Self, Vec<Action>) {
+    /// A machine over these cores, with what an earlier life left: attempts that had not ended, end now (see the
+    /// actions), and the epochs seen of jobs that are gone still fence.
+    pub fn new(
+        limits: Limits,
+        allocator: Allocator,
+        remembered: Vec<Remembered>,
+        seen: impl IntoIterator<Item = (JobId, Epoch)>,
+    ) -> (Self, Vec<Action>) {
         let mut machine = Self {
             slots_free: (0..limits.slots).collect(),
             limits,
@@ -77,14 +83,33 @@ impl Machine {
             offered: None,
         };
         let mut actions = Vec::new();
-        for Remembered { attempt, epoch, rounds, end } in remembered {
+        for (job, epoch) in seen {
+            machine.fences.raise(job, epoch);
+        }
+        for Remembered {
+            attempt,
+            epoch,
+            rounds,
+            end,
+        } in remembered
+        {
             let end = end.unwrap_or_else(|| {
                 let end = AttemptEnd::Box("the agent started anew in the middle of it".to_owned());
-                actions.push(Action::WriteEnd { attempt, end: end.clone() });
+                actions.push(Action::WriteEnd {
+                    attempt,
+                    end: end.clone(),
+                });
                 end
             });
             machine.fences.raise(attempt.job, epoch);
-            machine.attempts.insert(attempt, Attempt { epoch, rounds, phase: Phase::Ended { end } });
+            machine.attempts.insert(
+                attempt,
+                Attempt {
+                    epoch,
+                    rounds,
+                    phase: Phase::Ended { end },
+                },
+            );
         }
         (machine, actions)
     }
@@ -107,34 +132,48 @@ impl Machine {
                 self.link.hello_sent(now);
                 self.offered = Some(self.offer());
             }
-            Event::Welcomed { lease, renew_every, stale, drained } => {
+            Event::Welcomed {
+                lease,
+                renew_every,
+                stale,
+                drained,
+            } => {
                 if self.link.welcomed(lease, renew_every, now) {
                     self.drained = drained;
-                    stale.into_iter().for_each(|attempt| self.halt(attempt, &Then::Forget, now, actions));
+                    for attempt in stale {
+                        self.halt(attempt, &Then::Forget, now, actions);
+                    }
                 }
             }
             Event::LinkLost { unsure_for } => self.link.lost(unsure_for, now),
             Event::Assigned { attempt, epoch, plan } => self.assigned(attempt, epoch, plan, now, actions),
-            Event::Acked { attempt, epoch, rounds, stop } => self.acked(attempt, epoch, rounds, stop, now, actions),
+            Event::Acked {
+                attempt,
+                epoch,
+                rounds,
+                stop,
+            } => self.acked(attempt, epoch, rounds, stop, now, actions),
             Event::CancelAsked { attempt, epoch } => {
-                if self.attempts.get(&attempt).is_some_and(|held| held.epoch == epoch) {
+                if self
+                    .attempts
+                    .get(&attempt)
+                    .is_some_and(|held| held.epoch == epoch)
+                {
                     self.halt(attempt, &Then::Report(AttemptEnd::Cancelled), now, actions);
                 }
             }
             Event::Released { attempt } => self.halt(attempt, &Then::Forget, now, actions),
             Event::DrainAsked(drained) => self.drained = drained,
-            Event::ReplayAsked { attempt, from_round } => {
-                if self.attempts.get(&attempt).is_some_and(|held| from_round < held.rounds) {
-                    actions.push(Action::ResendRounds { attempt, from_round });
-                }
-            }
+            Event::ReplayAsked { attempt, from_round } => self.replay(attempt, from_round, actions),
             Event::StageBegun { attempt, stage } => self.tell(attempt, AttemptEvent::Staging(stage), actions),
             Event::Staged { attempt } => self.staged(attempt, now, actions),
             Event::RoundDone { attempt, round } => self.round_done(attempt, round, now, actions),
             Event::CandidateFailed { attempt, failure } => {
                 self.processes_gone(attempt, AttemptEnd::Failed(failure), now, actions);
             }
-            Event::BoxFailed { attempt, why } => self.processes_gone(attempt, AttemptEnd::Box(why), now, actions),
+            Event::BoxFailed { attempt, why } => {
+                self.processes_gone(attempt, AttemptEnd::Box(why), now, actions);
+            }
             Event::Stopped { attempt } => {
                 // Without a stop it is the box's fault that nothing runs any more.
                 let end = AttemptEnd::Box("its processes ended without anybody asking for it".to_owned());
@@ -183,20 +222,32 @@ impl Machine {
 
     /// The attempts that are not over, with their fences.
     pub fn live(&self) -> impl Iterator<Item = (AttemptId, Epoch)> {
-        self.attempts.iter().filter(|(_, held)| held.phase.is_live()).map(|(&attempt, held)| (attempt, held.epoch))
+        self.attempts
+            .iter()
+            .filter(|(_, held)| held.phase.is_live())
+            .map(|(&attempt, held)| (attempt, held.epoch))
     }
 
     /// Whether any attempt has processes that may run now.
     pub fn is_busy(&self) -> bool {
-        self.attempts.values().any(|attempt| attempt.phase.has_processes())
+        self.attempts
+            .values()
+            .any(|attempt| attempt.phase.has_processes())
     }
 
     /// What the agent could take on now.
     pub fn offer(&self) -> Offer {
         let takes = !self.drained && self.leaving == Leaving::No && self.health.is_ok();
         let unreleased = self.attempts.len() - self.live;
-        let room = if takes && unreleased < MAX_UNRELEASED { self.capacity().saturating_sub(self.live) } else { 0 };
-        Offer { credits: u32::try_from(room).unwrap_or(u32::MAX), free_cores: self.cores_free }
+        let room = if takes && unreleased < MAX_UNRELEASED {
+            self.capacity().saturating_sub(self.live)
+        } else {
+            0
+        };
+        Offer {
+            credits: u32::try_from(room).unwrap_or(u32::MAX),
+            free_cores: self.cores_free,
+        }
     }
 
     fn capacity(&self) -> usize {
@@ -205,7 +256,9 @@ impl Machine {
     }
 
     fn lease_end(&self) -> Option<Duration> {
-        self.link.lease_until().map(|until| until + self.limits.lease_grace)
+        self.link
+            .lease_until()
+            .map(|until| until + self.limits.lease_grace)
     }
 
     fn assigned(
@@ -219,24 +272,49 @@ impl Machine {
         match self.admit(attempt, epoch, plan) {
             Ok(Some(plan)) => {
                 self.fences.raise(attempt.job, epoch);
-                let older: Vec<AttemptId> = self.live().map(|(id, _)| id).filter(|id| id.job == attempt.job).collect();
-                older.into_iter().for_each(|id| self.halt(id, &Then::Forget, now, actions));
+                let older: Vec<AttemptId> = self
+                    .live()
+                    .map(|(id, _)| id)
+                    .filter(|id| id.job == attempt.job)
+                    .collect();
+                for id in older {
+                    self.halt(id, &Then::Forget, now, actions);
+                }
                 if let Some(offered) = &mut self.offered {
                     offered.credits = offered.credits.saturating_sub(1);
                 }
                 actions.push(Action::WriteIntent { attempt, epoch });
-                actions.push(Action::Tell { attempt, epoch, event: AttemptEvent::Accepted });
+                actions.push(Action::Tell {
+                    attempt,
+                    epoch,
+                    event: AttemptEvent::Accepted,
+                });
                 let (queue, phase) = if plan.needs_staging {
                     (&mut self.waiting, Phase::Waiting { plan })
                 } else {
                     (&mut self.ready, Phase::Ready { plan })
                 };
                 queue.push_back(attempt);
-                self.attempts.insert(attempt, Attempt { epoch, rounds: 0, phase });
+                self.attempts.insert(
+                    attempt,
+                    Attempt {
+                        epoch,
+                        rounds: 0,
+                        phase,
+                    },
+                );
                 self.live += 1;
             }
-            Ok(None) => actions.push(Action::Tell { attempt, epoch, event: AttemptEvent::Accepted }),
-            Err(cause) => actions.push(Action::Tell { attempt, epoch, event: AttemptEvent::Refused(cause) }),
+            Ok(None) => actions.push(Action::Tell {
+                attempt,
+                epoch,
+                event: AttemptEvent::Accepted,
+            }),
+            Err(cause) => actions.push(Action::Tell {
+                attempt,
+                epoch,
+                event: AttemptEvent::Refused(cause),
+            }),
         }
     }
 
@@ -247,7 +325,11 @@ impl Machine {
         epoch: Epoch,
         plan: Result<Plan, RefusalCause>,
     ) -> Result<Option<Plan>, RefusalCause> {
-        if self.attempts.get(&attempt).is_some_and(|held| held.epoch == epoch) {
+        if self
+            .attempts
+            .get(&attempt)
+            .is_some_and(|held| held.epoch == epoch)
+        {
             return Ok(None);
         }
         if self.fences.of(attempt.job).is_some_and(|seen| epoch <= seen) {
@@ -261,7 +343,10 @@ impl Machine {
         }
         self.health.clone().map_err(RefusalCause::Unhealthy)?;
         let plan = plan?;
-        let request = Request { cores: plan.cores.count, exclusive: plan.cores.exclusive };
+        let request = Request {
+            cores: plan.cores.count,
+            exclusive: plan.cores.exclusive,
+        };
         match self.idle.clone().allocate(LeaseKey(0), request) {
             Ok(_) => Ok(Some(plan)),
             Err(refusal) => Err(RefusalCause::Unsupported(refusal.to_string())),
@@ -273,7 +358,9 @@ impl Machine {
         while self.stagers_busy < self.limits.stagers
             && let Some(attempt) = self.waiting.pop_front()
         {
-            let Some(held) = self.attempts.get_mut(&attempt) else { continue };
+            let Some(held) = self.attempts.get_mut(&attempt) else {
+                continue;
+            };
             if let Phase::Waiting { plan } = &held.phase {
                 held.phase = Phase::Staging { plan: plan.clone() };
                 self.stagers_busy += 1;
@@ -298,21 +385,44 @@ impl Machine {
                 self.halt(attempt, &Then::Report(end), now, actions);
                 continue;
             }
-            let request = Request { cores: plan.cores.count, exclusive: plan.cores.exclusive };
+            let request = Request {
+                cores: plan.cores.count,
+                exclusive: plan.cores.exclusive,
+            };
             match self.allocator.allocate(LeaseKey(slot.into()), request) {
                 Ok(granted) => {
                     let epoch = held.epoch;
                     let place = Place { slot, since: now };
-                    held.phase = Phase::Running { plan: plan.clone(), place, stop: false };
+                    held.phase = Phase::Running {
+                        plan: plan.clone(),
+                        place,
+                        stop: false,
+                    };
                     self.ready.pop_front();
                     self.slots_free.remove(&slot);
                     self.cores_free = self.allocator.cores_free();
-                    actions.push(Action::Begin { attempt, epoch, slot, granted });
-                    actions.push(Action::Measure { attempt, round: 0, slot });
+                    actions.push(Action::Begin {
+                        attempt,
+                        epoch,
+                        slot,
+                        granted,
+                    });
+                    actions.push(Action::Measure {
+                        attempt,
+                        round: 0,
+                        slot,
+                    });
                 }
                 Err(Refusal::Busy { .. }) => return,
-                Err(refusal @ (Refusal::NoCores | Refusal::AlreadyHeld { .. } | Refusal::NeverFits { .. })) => {
-                    self.halt(attempt, &Then::Report(AttemptEnd::Box(refusal.to_string())), now, actions);
+                Err(
+                    refusal @ (Refusal::NoCores | Refusal::AlreadyHeld { .. } | Refusal::NeverFits { .. }),
+                ) => {
+                    self.halt(
+                        attempt,
+                        &Then::Report(AttemptEnd::Box(refusal.to_string())),
+                        now,
+                        actions,
+                    );
                 }
             }
         }
@@ -349,22 +459,40 @@ impl Machine {
         let why = "the coordinator was out of reach for longer than the lease, so the agent ended it";
         let live: Vec<AttemptId> = self.live().map(|(attempt, _)| attempt).collect();
         for attempt in live {
-            self.halt(attempt, &Then::Report(AttemptEnd::Box(why.to_owned())), now, actions);
+            self.halt(
+                attempt,
+                &Then::Report(AttemptEnd::Box(why.to_owned())),
+                now,
+                actions,
+            );
         }
     }
 
     /// What is wrong with the state, if anything.
     fn violation(&self) -> Option<String> {
-        let places: Vec<Place> = self.attempts.values().filter_map(|attempt| attempt.phase.place()).collect();
+        let places: Vec<Place> = self
+            .attempts
+            .values()
+            .filter_map(|attempt| attempt.phase.place())
+            .collect();
         let slots: BTreeSet<u32> = places.iter().map(|place| place.slot).collect();
-        let leased: BTreeSet<u32> =
-            self.allocator.leases().filter_map(|(key, _)| u32::try_from(key.0).ok()).collect();
-        let live = self.attempts.values().filter(|attempt| attempt.phase.is_live()).count();
+        let leased: BTreeSet<u32> = self
+            .allocator
+            .leases()
+            .filter_map(|(key, _)| u32::try_from(key.0).ok())
+            .collect();
+        let live = self
+            .attempts
+            .values()
+            .filter(|attempt| attempt.phase.is_live())
+            .count();
         if slots.len() != places.len() {
             return Some("two attempts have one slot".to_owned());
         }
         if slots != leased || !slots.is_disjoint(&self.slots_free) {
-            return Some(format!("slots {slots:?} are in use, cores are leased for {leased:?}"));
+            return Some(format!(
+                "slots {slots:?} are in use, cores are leased for {leased:?}"
+            ));
         }
         (live != self.live).then(|| format!("{live} attempts are live, {} were counted", self.live))
     }

@@ -31,9 +31,13 @@ impl Pace {
 
     /// Attempts to hold ahead of each slot, at least `least`; none if that is 0.
     pub(super) fn ahead(self, least: u32) -> u32 {
-        let Some(mean) = self.mean.filter(|_| least > 0) else { return least };
+        let Some(mean) = self.mean.filter(|_| least > 0) else {
+            return least;
+        };
         let wanted = GRANT_LATENCY.as_micros() / mean.as_micros().max(1);
-        u32::try_from(wanted).unwrap_or(MAX_AHEAD).clamp(least, least.max(MAX_AHEAD))
+        u32::try_from(wanted)
+            .unwrap_or(MAX_AHEAD)
+            .clamp(least, least.max(MAX_AHEAD))
     }
 }
 

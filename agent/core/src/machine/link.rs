@@ -35,16 +35,14 @@ const RENEW_EVERY_LEAST: Duration = Duration::from_millis(50);
 
 impl Link {
     pub(super) const fn new() -> Self {
-        Self { state: State::Down, lease: None }
+        Self {
+            state: State::Down,
+            lease: None,
+        }
     }
 
     pub(super) const fn is_up(&self) -> bool {
         matches!(self.state, State::Up { .. })
-    }
-
-    /// Whether what is said now follows a hello on some connection.
-    pub(super) const fn hears(&self) -> bool {
-        !matches!(self.state, State::Down)
     }
 
     pub(super) fn hello_sent(&mut self, now: Duration) {
@@ -53,9 +51,14 @@ impl Link {
 
     /// The coordinator's answer; false if there was no hello that it could answer.
     pub(super) fn welcomed(&mut self, lease: Duration, renew_every: Duration, now: Duration) -> bool {
-        let State::Greeting { since } = self.state else { return false };
+        let State::Greeting { since } = self.state else {
+            return false;
+        };
         let renew_every = renew_every.max(RENEW_EVERY_LEAST);
-        self.state = State::Up { renew_every, renew_at: now + renew_every };
+        self.state = State::Up {
+            renew_every,
+            renew_at: now + renew_every,
+        };
         self.lease = Some((lease, since + lease));
         true
     }
@@ -69,7 +72,13 @@ impl Link {
 
     /// Counts a renewal, if one is due.
     pub(super) fn renew(&mut self, now: Duration) -> bool {
-        let State::Up { renew_every, renew_at } = &mut self.state else { return false };
+        let State::Up {
+            renew_every,
+            renew_at,
+        } = &mut self.state
+        else {
+            return false;
+        };
         if now < *renew_at {
             return false;
         }

@@ -15,12 +15,31 @@ const LOOK_WAIT: Duration = Duration::from_secs(2);
 impl Machine {
     pub(super) fn tell(&self, attempt: AttemptId, event: AttemptEvent, actions: &mut Vec<Action>) {
         if let Some(held) = self.attempts.get(&attempt) {
-            actions.push(Action::Tell { attempt, epoch: held.epoch, event });
+            actions.push(Action::Tell {
+                attempt,
+                epoch: held.epoch,
+                event,
+            });
+        }
+    }
+
+    /// Rounds are wanted again, and after them the end, if there is one: it is judged by the rounds before it.
+    pub(super) fn replay(&self, attempt: AttemptId, from_round: u32, actions: &mut Vec<Action>) {
+        let Some(held) = self.attempts.get(&attempt) else {
+            return;
+        };
+        if from_round < held.rounds {
+            actions.push(Action::ResendRounds { attempt, from_round });
+        }
+        if let Phase::Ended { end } = &held.phase {
+            self.tell(attempt, AttemptEvent::Ended(end.clone()), actions);
         }
     }
 
     pub(super) fn staged(&mut self, attempt: AttemptId, now: Duration, actions: &mut Vec<Action>) {
-        let Some(held) = self.attempts.get_mut(&attempt) else { return };
+        let Some(held) = self.attempts.get_mut(&attempt) else {
+            return;
+        };
         match &held.phase {
             Phase::Staging { plan } => {
                 held.phase = Phase::Ready { plan: plan.clone() };
@@ -40,9 +59,17 @@ impl Machine {
         }
     }
 
-    pub(super) fn round_done(&mut self, attempt: AttemptId, round: u32, now: Duration, actions: &mut Vec<Action>) {
+    pub(super) fn round_done(
+        &mut self,
+        attempt: AttemptId,
+        round: u32,
+        now: Duration,
+        actions: &mut Vec<Action>,
+    ) {
         let linked = self.link.is_up();
-        let Some(held) = self.attempts.get_mut(&attempt) else { return };
+        let Some(held) = self.attempts.get_mut(&attempt) else {
+            return;
+        };
         match &held.phase {
             Phase::Running { plan, place, stop } if held.rounds == round => {
                 let (plan, place) = (plan.clone(), *place);
@@ -73,16 +100,37 @@ impl Machine {
         now: Duration,
         actions: &mut Vec<Action>,
     ) {
-        let Some(held) = self.attempts.get_mut(&attempt) else { return };
+        let Some(held) = self.attempts.get_mut(&attempt) else {
+            return;
+        };
         let rounds = held.rounds;
         match next {
             Next::Complete => {
-                self.finish(attempt, &Then::Report(AttemptEnd::Completed { rounds }), now, actions);
+                self.finish(
+                    attempt,
+                    &Then::Report(AttemptEnd::Completed { rounds }),
+                    now,
+                    actions,
+                );
             }
-            Next::Look => held.phase = Phase::Looking { plan, place, until: now + LOOK_WAIT },
+            Next::Look => {
+                held.phase = Phase::Looking {
+                    plan,
+                    place,
+                    until: now + LOOK_WAIT,
+                }
+            }
             Next::Measure => {
-                held.phase = Phase::Running { plan, place, stop: false };
-                actions.push(Action::Measure { attempt, round: rounds, slot: place.slot });
+                held.phase = Phase::Running {
+                    plan,
+                    place,
+                    stop: false,
+                };
+                actions.push(Action::Measure {
+                    attempt,
+                    round: rounds,
+                    slot: place.slot,
+                });
             }
         }
     }
@@ -96,7 +144,9 @@ impl Machine {
         now: Duration,
         actions: &mut Vec<Action>,
     ) {
-        let Some(held) = self.attempts.get_mut(&attempt).filter(|held| held.epoch == epoch) else { return };
+        let Some(held) = self.attempts.get_mut(&attempt).filter(|held| held.epoch == epoch) else {
+            return;
+        };
         match &mut held.phase {
             Phase::Running { stop: stops, .. } => *stops |= stop,
             Phase::Looking { plan, place, .. } => {
@@ -121,7 +171,9 @@ impl Machine {
             .attempts
             .iter()
             .filter_map(|(&attempt, held)| match &held.phase {
-                Phase::Looking { plan, place, until } if *until <= now => Some((attempt, plan.clone(), *place)),
+                Phase::Looking { plan, place, until } if *until <= now => {
+                    Some((attempt, plan.clone(), *place))
+                }
                 Phase::Looking { .. }
                 | Phase::Waiting { .. }
                 | Phase::Staging { .. }
@@ -133,7 +185,11 @@ impl Machine {
             .collect();
         for (attempt, plan, place) in over {
             let ran_for = now.saturating_sub(place.since);
-            let next = if ran_for >= plan.time { Next::Complete } else { Next::Measure };
+            let next = if ran_for >= plan.time {
+                Next::Complete
+            } else {
+                Next::Measure
+            };
             self.go_on(attempt, plan, place, next, now, actions);
         }
     }
@@ -146,7 +202,9 @@ impl Machine {
         now: Duration,
         actions: &mut Vec<Action>,
     ) {
-        let Some(held) = self.attempts.get(&attempt) else { return };
+        let Some(held) = self.attempts.get(&attempt) else {
+            return;
+        };
         match &held.phase {
             Phase::Staging { .. } => {
                 self.stagers_busy = self.stagers_busy.saturating_sub(1);
@@ -159,7 +217,10 @@ impl Machine {
     }
 
     fn stopped(&mut self, attempt: AttemptId, then: &Then, now: Duration, actions: &mut Vec<Action>) {
-        let staged = self.attempts.get(&attempt).is_some_and(|held| held.phase.place().is_none());
+        let staged = self
+            .attempts
+            .get(&attempt)
+            .is_some_and(|held| held.phase.place().is_none());
         if staged {
             self.stagers_busy = self.stagers_busy.saturating_sub(1);
         }
@@ -182,7 +243,10 @@ impl Machine {
             }
             Phase::Looking { .. } => self.finish(attempt, then, now, actions),
             phase @ (Phase::Staging { .. } | Phase::Running { .. }) => {
-                *phase = Phase::Stopping { place: phase.place(), then: then.clone() };
+                *phase = Phase::Stopping {
+                    place: phase.place(),
+                    then: then.clone(),
+                };
                 actions.push(Action::Stop { attempt });
             }
             Phase::Stopping { then: planned, .. } => {
@@ -201,14 +265,23 @@ impl Machine {
 
     /// The last transition of a live attempt of which nothing runs.
     fn finish(&mut self, attempt: AttemptId, then: &Then, now: Duration, actions: &mut Vec<Action>) {
-        let Some(held) = self.attempts.get_mut(&attempt) else { return };
+        let Some(held) = self.attempts.get_mut(&attempt) else {
+            return;
+        };
         let place = held.phase.place();
         match then {
             Then::Report(end) => {
                 held.phase = Phase::Ended { end: end.clone() };
                 let epoch = held.epoch;
-                actions.push(Action::WriteEnd { attempt, end: end.clone() });
-                actions.push(Action::Tell { attempt, epoch, event: AttemptEvent::Ended(end.clone()) });
+                actions.push(Action::WriteEnd {
+                    attempt,
+                    end: end.clone(),
+                });
+                actions.push(Action::Tell {
+                    attempt,
+                    epoch,
+                    event: AttemptEvent::Ended(end.clone()),
+                });
             }
             Then::Forget => {
                 self.attempts.remove(&attempt);

@@ -89,7 +89,12 @@ bad_files! {
     attempts_zero: with("attempts = 0");
     priority_too_high: with("priority = 100000");
     several_at_once: "projct = \"p\"\n[suite.s]\nrun = 7\ntimeout = \"1 hour\"\n[suite.s.cores]\ncount = 0\n";
-    terminal_escapes: "project = \"p\"\n[suite.s]\n\"\\u001b[2Jrun\" = \"x\"\nrun = \"\u{1b}[2J\"\n";
+    raw_terminal_escape: "project = \"p\"\n[suite.s]\nrun = \"\u{1b}[2J\"\n";
+    escaped_terminal_escape: with("\"\\u001b[2Jrun\" = 1");
+    reversed_writing: with("pool = \"a\u{202e}b\"");
+    custom_metric_without_name: with("[suite.s.gate.metric.\"custom.\"]\nmargin = \"1%\"");
+    unknown_primary: with("[suite.s.gate]\nprimary = \"p99\"");
+    command_with_nul: with("setup = \"a\\u0000b\"");
     deeply_nested: format!("a = {}1{}", "[".repeat(500), "]".repeat(500));
 }
 
@@ -120,7 +125,7 @@ proptest::proptest! {
 
     #[test]
     fn no_change_of_a_good_file_makes_it_panic(at in 0..FULL.len(), with in "[\\PC\n]{0,3}") {
-        let at = (at..).find(|at| FULL.is_char_boundary(*at)).unwrap();
+        let at = (at..=FULL.len()).find(|at| FULL.is_char_boundary(*at)).unwrap();
         let text = format!("{}{with}{}", &FULL[..at], &FULL[at..]);
         if let Err(error) = Config::parse("darwin.toml", &text) {
             rendered(&error);

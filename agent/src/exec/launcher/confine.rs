@@ -1,0 +1,187 @@
+//! The slot's cgroups as one launch needs them.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::super::cgroup::{CgroupError, SlotCgroups, write};
+use super::super::protocol::{Failure, Launch, Step, Took};
+
+/// Where v2 keeps "no limit".
+const NO_LIMIT: &str = "max";
+
+/// The slot's leaves, opened once.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    cgroups: SlotCgroups,
+    /// The v2 leaf's folder, for birth inside it.
+    leaf: Option<OwnedFd>,
+    /// Whether the v2 leaf was given limits that the next launch did not ask for.
+    limited: bool,
+}
+
+/// A launch's way into its cgroups.
+#[derive(Debug)]
+pub(super) struct Joins {
+    files: Vec<File>,
+    pub(super) took: Took,
+}
+
+impl Joins {
+    pub(super) fn fds(&self) -> Vec<RawFd> {
+        self.files.iter().map(AsRawFd::as_raw_fd).collect()
+    }
+
+    /// Adds a cgroup that must be joined by writing.
+    pub(super) fn add(&mut self, dir: &Path) -> io::Result<()> {
+        self.files.push(procs(dir)?);
+        Ok(())
+    }
+}
+
+impl Slot {
+    pub(super) fn new(cgroups: SlotCgroups) -> Self {
+        let leaf = cgroups.v2.as_ref().and_then(|dir| {
+            let opened = OpenOptions::new()
+                .read(true)
+                .custom_flags(libc::O_DIRECTORY)
+                .open(dir);
+            opened.ok().map(OwnedFd::from)
+        });
+        Self {
+            cgroups,
+            leaf,
+            limited: false,
+        }
+    }
+
+    /// The leaf that a bench is born into.
+    pub(super) fn leaf(&self) -> Option<BorrowedFd<'_>> {
+        self.leaf.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The leaf's folder.
+    pub(super) fn leaf_dir(&self) -> Option<&Path> {
+        self.leaf.as_ref().and(self.cgroups.v2.as_deref())
+    }
+
+    /// Births into the leaf were refused: from now on benches run outside of it.
+    pub(super) fn give_up_leaf(&mut self) {
+        self.leaf = None;
+    }
+
+    /// Sets the launch's limits; what cannot be had is refused if it is required, and left out if not.
+    pub(super) fn confine(&mut self, launch: &Launch) -> Result<Joins, Failure> {
+        let confine = &launch.confine;
+        let mut joins = Joins {
+            files: Vec::new(),
+            took: Took {
+                cgroup: self.leaf.is_some(),
+                ..Took::default()
+            },
+        };
+        if confine.cpuset {
+            let cpus = launch.cpus.as_ref().ok_or_else(|| Failure {
+                step: Step::Prepare,
+                errno: 0,
+                message: "a cpuset is asked for without CPUs to put into it".to_owned(),
+            })?;
+            let value = cpus.to_string();
+            let v1 = [("cpuset.cpus", value.as_str())];
+            let set = self.set(
+                &[("cpuset.cpus", &value)],
+                self.cgroups.cpuset.clone(),
+                &v1,
+                &mut joins,
+            );
+            joins.took.cpuset = settle("the cpuset", set, confine.required)?;
+        }
+        if let Some(max) = confine.processes_max {
+            let value = max.to_string();
+            let both = [("pids.max", value.as_str())];
+            let set = self.set(&both, self.cgroups.pids.clone(), &both, &mut joins);
+            joins.took.processes = settle("the limit on processes", set, confine.required)?;
+        }
+        if let Some(max) = confine.memory_max_bytes {
+            let value = max.to_string();
+            let v2 = [("memory.max", value.as_str())];
+            let v1 = [("memory.limit_in_bytes", value.as_str())];
+            let set = self.set(&v2, self.cgroups.memory.clone(), &v1, &mut joins);
+            joins.took.memory = settle("the limit on memory", set, confine.required)?;
+            // Swapping would let it be exceeded; kernels without swap accounting have nothing to switch off.
+            if let Some(leaf) = self.leaf_dir() {
+                let _ = write(leaf, "memory.swap.max", "0");
+            }
+        }
+        Ok(joins)
+    }
+
+    /// Sets values on the v2 leaf if its controller is there, else on the v1 leaf, which then must be joined.
+    fn set(
+        &mut self,
+        v2: &[(&str, &str)],
+        v1_dir: Option<PathBuf>,
+        v1: &[(&str, &str)],
+        joins: &mut Joins,
+    ) -> Result<(), CgroupError> {
+        if let Some(leaf) = self
+            .leaf_dir()
+            .filter(|leaf| v2.iter().all(|(file, _)| leaf.join(file).exists()))
+        {
+            v2.iter().try_for_each(|(file, value)| write(leaf, file, value))?;
+            self.limited = true;
+            return Ok(());
+        }
+        let dir = v1_dir.ok_or_else(|| CgroupError::Io {
+            path: v1
+                .first()
+                .map_or_else(PathBuf::new, |(file, _)| PathBuf::from(*file)),
+            source: io::ErrorKind::NotFound.into(),
+        })?;
+        v1.iter().try_for_each(|(file, value)| write(&dir, file, value))?;
+        joins
+            .add(&dir)
+            .map_err(|source| CgroupError::Io { path: dir, source })
+    }
+
+    /// Takes the limits off the v2 leaf again, so that the next launch does not inherit them.
+    pub(super) fn release(&mut self) {
+        if !std::mem::take(&mut self.limited) {
+            return;
+        }
+        let Some(leaf) = self.leaf_dir() else { return };
+        for (file, value) in [
+            ("pids.max", NO_LIMIT),
+            ("memory.max", NO_LIMIT),
+            ("cpuset.cpus", "\n"),
+        ] {
+            // Files of controllers that the leaf does not have are not there, and need no reset.
+            let _ = write(leaf, file, value);
+        }
+    }
+}
+
+fn settle(what: &str, set: Result<(), CgroupError>, required: bool) -> Result<bool, Failure> {
+    match set {
+        Ok(()) => Ok(true),
+        Err(_) if !required => Ok(false),
+        Err(error) => {
+            let errno = match &error {
+                CgroupError::Io { source, .. } => source.raw_os_error().unwrap_or(libc::ENOENT),
+                CgroupError::Name { .. } | CgroupError::Stuck { .. } => 0,
+            };
+            let message = format!("{what} is required and cannot be had here: {error}");
+            Err(Failure {
+                step: Step::Cgroup,
+                errno,
+                message,
+            })
+        }
+    }
+}
+
+fn procs(dir: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).open(dir.join("cgroup.procs"))
+}

@@ -1,0 +1,152 @@
+//! `darwin gate`: the verdict on saved result files. No coordinator, no clock, no network.
+
+use std::path::{Path, PathBuf};
+
+use darwin_gate::{Block, EndOfData, Gate, Order, Policy, Verdict};
+use darwin_shared::exit_code::ExitCode;
+use darwin_shared::formats::{self, Format, Input, MAX_INPUT_BYTES, TreeFile};
+use darwin_shared::report::{Header, Report};
+use darwin_shared::sample::Measured;
+use darwin_shared::state::Outcome;
+use walkdir::WalkDir;
+
+use super::judged_code;
+use crate::args::{GateArgs, PolicyArgs};
+use crate::failure::Failed;
+use crate::ui::Ui;
+
+/// A folder of results this large was made by accident; criterion writes four small files a bench.
+const MAX_TREE_FILES: usize = 100_000;
+
+/// Judges files.
+pub fn run(args: &GateArgs, ui: &Ui) -> Result<ExitCode, Failed> {
+    let (baseline, challenger) = sides(args)?;
+    let policy = policy(&args.policy, Policy::default())?;
+    let read = |files: &[PathBuf]| files.iter().map(|file| read(args.format_in, file, ui)).collect::<Result<Vec<_>, _>>();
+    let verdict = judge(policy, &read(&baseline)?, &read(&challenger)?)?;
+    let header = Header {
+        baseline: Some(side_name(&baseline)),
+        challenger: Some(side_name(&challenger)),
+        ..Header::default()
+    };
+    let report = Report { header, outcome: Outcome::Judged(Box::new(verdict)) };
+    ui.report(&report)?;
+    ui.github_summary(&report);
+    Ok(judged_code(&report, args.inconclusive))
+}
+
+fn sides(args: &GateArgs) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Failed> {
+    let (baseline, challenger) = match (&args.baseline_file, &args.challenger_file) {
+        (Some(baseline), Some(challenger)) => (vec![baseline.clone()], vec![challenger.clone()]),
+        (Some(_), None) => {
+            return Err(Failed::usage("name two files, the baseline's and the challenger's: darwin gate BASELINE CHALLENGER"));
+        }
+        (None, _) => (args.baseline.clone(), args.challenger.clone()),
+    };
+    if baseline.len() != challenger.len() {
+        return Err(Failed::usage(format!(
+            "{} files of the baseline and {} of the challenger cannot be paired: give as many of each, in the order \
+             in which they were measured",
+            baseline.len(),
+            challenger.len()
+        )));
+    }
+    Ok((baseline, challenger))
+}
+
+fn side_name(files: &[PathBuf]) -> String {
+    match files {
+        [file] => file.display().to_string(),
+        [file, ..] => format!("{} and {} more", file.display(), files.len() - 1),
+        [] => String::new(),
+    }
+}
+
+/// The policy with what the command line says.
+pub fn policy(args: &PolicyArgs, mut policy: Policy) -> Result<Policy, Failed> {
+    if let Some(alpha) = args.alpha {
+        policy.alpha = alpha;
+    }
+    if let Some(mode) = args.mode {
+        policy.mode = mode;
+    }
+    if let Some(primary) = &args.primary {
+        policy.primary = primary.clone();
+    }
+    if let Some(noise) = args.assumed_noise {
+        policy.assumed_noise =
+            darwin_gate::Ratio::new(noise.fraction()).map_err(|e| Failed::usage(format!("--assumed-noise: {e}")))?;
+    }
+    for (metric, margin) in &args.margin {
+        let (mut metric_policy, _) = policy.for_metric(metric);
+        metric_policy.margin = *margin;
+        metric_policy.gated = true;
+        policy.metrics.insert(metric.clone(), metric_policy);
+    }
+    policy.validate().map_err(Failed::usage)?;
+    Ok(policy)
+}
+
+fn read(format: Format, path: &Path, ui: &Ui) -> Result<Measured, Failed> {
+    let name = path.display().to_string();
+    let cannot = |e: std::io::Error| Failed::usage(format!("cannot read {name}: {e}"));
+    let measured = if std::fs::metadata(path).map_err(cannot)?.is_dir() {
+        let files = tree(path)?;
+        formats::read(format, Input::tree(&name, &files))
+    } else {
+        let bytes = read_bounded(path).map_err(cannot)?;
+        formats::read(format, Input::file(&name, &bytes))
+    };
+    let measured = measured.map_err(Failed::usage)?;
+    for warning in &measured.warnings {
+        ui.hint(&format!("{name}: {warning}"));
+    }
+    Ok(measured)
+}
+
+/// The bytes of a file; one more than is allowed shows the reader that it is too large.
+fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(MAX_INPUT_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn tree(folder: &Path) -> Result<Vec<TreeFile>, Failed> {
+    let name = folder.display();
+    let mut files = Vec::new();
+    let mut total_bytes = 0;
+    for found in WalkDir::new(folder).sort_by_file_name() {
+        let found = found.map_err(|e| Failed::usage(format!("cannot read {name}: {e}")))?;
+        let path = found.path().strip_prefix(folder).unwrap_or(found.path()).to_string_lossy().into_owned();
+        if !found.file_type().is_file() || !formats::criterion_wants(&path) {
+            continue;
+        }
+        let cannot = |e: std::io::Error| Failed::usage(format!("cannot read {}: {e}", found.path().display()));
+        let bytes = read_bounded(found.path()).map_err(cannot)?;
+        total_bytes += bytes.len();
+        files.push(TreeFile { path, bytes });
+        // Past either bound the reader refuses it in its own words; more need not be read for that.
+        if files.len() > MAX_TREE_FILES || total_bytes > MAX_INPUT_BYTES {
+            break;
+        }
+    }
+    Ok(files)
+}
+
+/// Pairs the invocations in their order and lets the gate speak at the end.
+fn judge(policy: Policy, baseline: &[Measured], challenger: &[Measured]) -> Result<Verdict, Failed> {
+    let pairs = u32::try_from(baseline.len()).map_err(Failed::usage)?;
+    let mut gate = Gate::new(policy.with_max_pairs(pairs), None).map_err(Failed::usage)?;
+    for (round, (baseline, challenger)) in (0..pairs).zip(baseline.iter().zip(challenger)) {
+        let block = Block {
+            round,
+            // Files do not say which side was measured first; without a coin the order proves nothing.
+            order: Order::BaselineFirst,
+            baseline: baseline.observations(),
+            challenger: challenger.observations(),
+        };
+        gate.push(block).map_err(Failed::usage)?;
+    }
+    Ok(gate.finish(EndOfData::MaxPairs))
+}

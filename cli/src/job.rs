@@ -1,0 +1,95 @@
+//! Jobs as the coordinator tells them, turned into what people read.
+
+use std::time::Duration;
+
+use darwin_proto::v1::{self, job_spec::Work};
+use darwin_shared::report::{Header, Report};
+use darwin_shared::state::Outcome;
+
+use crate::failure::Failed;
+
+/// What was seen of a job while it was followed, and is not told of a finished one.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// The CPUs of the last attempt.
+    pub cpus: String,
+    /// The rounds of the last attempt.
+    pub rounds: u32,
+}
+
+impl Seen {
+    /// Remembers what this state of the job tells.
+    pub fn look_at(&mut self, job: &v1::Job) {
+        if let Some(progress) = &job.progress {
+            if !progress.cpus.is_empty() {
+                self.cpus.clone_from(&progress.cpus);
+            }
+            self.rounds = progress.rounds_done;
+        }
+    }
+}
+
+/// The report on a finished job; none if it has not finished.
+pub fn report(job: &v1::Job, seen: &Seen) -> Result<Option<Report>, Failed> {
+    let Some(outcome) = job.outcome.clone() else { return Ok(None) };
+    let outcome = Outcome::try_from(outcome).map_err(|e| Failed::protocol("an outcome", e))?;
+    let mut header = header(job);
+    header.cpus = Some(seen.cpus.clone()).filter(|cpus| !cpus.is_empty());
+    header.rounds = match &outcome {
+        Outcome::Judged(verdict) => Some(verdict.pairs),
+        Outcome::Measured(series) => series.iter().map(|series| series.invocations).max(),
+        Outcome::Failed(_) | Outcome::Cancelled { .. } | Outcome::Expired | Outcome::Parked { .. } => {
+            Some(seen.rounds).filter(|rounds| *rounds > 0)
+        }
+    };
+    Ok(Some(Report { header, outcome }))
+}
+
+/// What is known of any job.
+pub fn header(job: &v1::Job) -> Header {
+    let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let spec = job.spec.as_ref();
+    let (baseline, challenger) = match spec.and_then(|spec| spec.work.as_ref()) {
+        Some(Work::Compare(compare)) => (compare.baseline.as_ref(), compare.challenger.as_ref()),
+        Some(Work::Measure(measure)) => (measure.variant.as_ref(), None),
+        None => (None, None),
+    };
+    let elapsed_ms = job.finished_unix_ms.checked_sub(job.submitted_unix_ms).filter(|_| job.finished_unix_ms > 0);
+    Header {
+        suite: spec.and_then(|spec| some(&spec.suite)),
+        project: spec.and_then(|spec| some(&spec.project)),
+        pool: spec.and_then(|spec| some(&spec.pool)),
+        agent: job.attempts.last().and_then(|attempt| some(&attempt.agent)),
+        cpus: None,
+        rounds: None,
+        elapsed: elapsed_ms.map(Duration::from_millis),
+        baseline: baseline.and_then(|variant| some(&variant.label)),
+        challenger: challenger.and_then(|variant| some(&variant.label)),
+        job: some(&job.job_id),
+        url: None,
+    }
+}
+
+/// The state's word, as lists and filters have it.
+pub fn state_word(job: &v1::Job) -> &'static str {
+    use v1::outcome::Kind;
+    match job.state() {
+        v1::JobState::Unspecified => "unknown",
+        v1::JobState::Queued => "queued",
+        v1::JobState::Active => "active",
+        v1::JobState::Finished => match job.outcome.as_ref().and_then(|outcome| outcome.kind.as_ref()) {
+            Some(Kind::Judged(verdict)) => match verdict.decision() {
+                v1::Decision::Approve => "approve",
+                v1::Decision::Reject => "reject",
+                v1::Decision::Inconclusive => "inconclusive",
+                v1::Decision::Unspecified => "unknown",
+            },
+            Some(Kind::Measured(_)) => "measured",
+            Some(Kind::Failed(_)) => "failed",
+            Some(Kind::Cancelled(_)) => "cancelled",
+            Some(Kind::Expired(_)) => "expired",
+            Some(Kind::Parked(_)) => "parked",
+            None => "unknown",
+        },
+    }
+}

@@ -1,0 +1,182 @@
+//! How a job is doing, while one waits: a bar on a terminal, a line at each step elsewhere, nothing when quiet.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use darwin_proto::v1;
+use darwin_shared::report::visible;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::ui::Ui;
+
+/// How often the spinner turns: quick enough to see that it lives, slow enough to cost nothing.
+const TICK: Duration = Duration::from_millis(120);
+
+/// What is drawn while a job is followed.
+#[derive(Debug)]
+pub enum Progress {
+    /// Nothing.
+    Silent,
+    /// A line whenever something else is to be said.
+    Lines {
+        /// What was said last.
+        last: String,
+    },
+    /// A bar.
+    Bar(ProgressBar),
+}
+
+impl Progress {
+    /// As the terminal and the flags ask for.
+    pub fn new(ui: &Ui) -> Self {
+        if ui.draws_progress() {
+            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+            bar.set_style(style("{spinner} {elapsed} {msg}"));
+            bar.enable_steady_tick(TICK);
+            Self::Bar(bar)
+        } else if ui.tells_progress() {
+            Self::Lines { last: String::new() }
+        } else {
+            Self::Silent
+        }
+    }
+
+    /// The job is now like this.
+    pub fn update(&mut self, job: &v1::Job) {
+        match self {
+            Self::Silent => {}
+            Self::Lines { last } => {
+                let (key, line) = line(job);
+                if *last != key {
+                    *last = key;
+                    say(&format!("{} {line}", job.job_id));
+                }
+            }
+            Self::Bar(bar) => draw(bar, job),
+        }
+    }
+
+    /// A sentence in between.
+    pub fn say(&self, text: &str) {
+        match self {
+            Self::Silent | Self::Lines { .. } => say(text),
+            Self::Bar(bar) => bar.suspend(|| say(text)),
+        }
+    }
+
+    /// Clears the bar.
+    pub fn finish(&self) {
+        if let Self::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn say(text: &str) {
+    // Nobody is left to tell if standard error is gone.
+    let _ = writeln!(std::io::stderr(), "darwin: {text}");
+}
+
+fn style(template: &str) -> ProgressStyle {
+    // Templates are constants; the test `the_templates_are_valid` builds each.
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+const ROUNDS: &str = "{spinner} {elapsed} [{bar:24}] {pos}/{len} rounds  {wide_msg}";
+const PHASE: &str = "{spinner} {elapsed} {wide_msg}";
+
+fn draw(bar: &ProgressBar, job: &v1::Job) {
+    match &job.progress {
+        Some(progress) if progress.rounds_max > 0 && progress.rounds_done > 0 => {
+            bar.set_style(style(ROUNDS).progress_chars("=> "));
+            bar.set_length(u64::from(progress.rounds_max));
+            bar.set_position(u64::from(progress.rounds_done));
+            bar.set_message(visible(&progress.gate));
+        }
+        _ => {
+            bar.set_style(style(PHASE));
+            bar.set_message(line(job).1);
+        }
+    }
+}
+
+/// What to say, and what must change before it is said again: the phase and the gate's looks, not every round.
+fn line(job: &v1::Job) -> (String, String) {
+    match job.state() {
+        v1::JobState::Unspecified => (String::new(), "is in a state that this version does not know".to_owned()),
+        v1::JobState::Queued => {
+            let why = if job.waits_for.is_empty() { "an agent" } else { &job.waits_for };
+            let before = match job.queue_position {
+                0 => String::new(),
+                jobs => format!(", {jobs} before it"),
+            };
+            let text = format!("waits for {}{before}", visible(why));
+            (text.clone(), text)
+        }
+        v1::JobState::Active => active(job),
+        v1::JobState::Finished => ("finished".to_owned(), "finished".to_owned()),
+    }
+}
+
+fn active(job: &v1::Job) -> (String, String) {
+    let Some(progress) = &job.progress else { return ("active".to_owned(), "is under way".to_owned()) };
+    let phase = visible(&progress.phase);
+    let at = match (progress.agent.as_str(), progress.cpus.as_str()) {
+        ("", _) => String::new(),
+        (agent, "") => format!(" at {}", visible(agent)),
+        (agent, cpus) => format!(" at {} core {}", visible(agent), visible(cpus)),
+    };
+    if progress.rounds_done == 0 {
+        // The first round and its staging; later rounds are told look by look.
+        let step = phase.split(' ').next().unwrap_or_default().to_owned();
+        return (format!("{step}{at}"), format!("{phase}{at}"));
+    }
+    let gate = if progress.gate.is_empty() { String::new() } else { format!(": {}", visible(&progress.gate)) };
+    let key = format!("look before {}{at}", progress.next_look);
+    (key, format!("{} of at most {} rounds{at}{gate}", progress.rounds_done, progress.rounds_max))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(phase: &str, rounds_done: u32, next_look: u32) -> v1::Job {
+        v1::Job {
+            state: v1::JobState::Active.into(),
+            progress: Some(v1::Progress {
+                phase: phase.into(),
+                rounds_done,
+                rounds_max: 40,
+                next_look,
+                gate: "p50 -18.9% [-22.0%, -15.1%]".into(),
+                cpus: "3".into(),
+                agent: "ny4-07".into(),
+            }),
+            ..v1::Job::default()
+        }
+    }
+
+    #[test]
+    fn the_templates_are_valid() {
+        for template in [ROUNDS, PHASE] {
+            ProgressStyle::with_template(template).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_line_is_said_at_each_look_and_not_at_each_round() {
+        let told: Vec<String> = [job("staging", 0, 10), job("round 1", 0, 10), job("round 2", 1, 10), job("round 9", 8, 10), job("round 11", 10, 14)]
+            .iter()
+            .map(|job| line(job).0)
+            .collect();
+        assert_eq!(told[2], told[3]);
+        assert_ne!(told[3], told[4]);
+        assert_eq!(line(&job("round 11", 10, 14)).1, "10 of at most 40 rounds at ny4-07 core 3: p50 -18.9% [-22.0%, -15.1%]");
+    }
+
+    #[test]
+    fn a_waiting_job_says_for_what() {
+        let job = v1::Job { state: v1::JobState::Queued.into(), queue_position: 2, ..v1::Job::default() };
+        assert_eq!(line(&job).1, "waits for an agent, 2 before it");
+    }
+}

@@ -1,0 +1,22 @@
+//! The three stores: small traits, each with an embedded engine.
+//!
+//! [`Ledger`] holds the small versioned records that decide, [`Archive`] the large append-only ones that explain,
+//! [`Blobs`] the bytes. None of them knows anything of scheduling.
+
+mod archive;
+mod archive_sqlite;
+mod archive_writer;
+mod blobs;
+mod ledger;
+mod ledger_memory;
+mod ledger_sqlite;
+mod records;
+
+pub use archive::{Archive, ArchiveError, HistoryPoint, HistoryQuery};
+pub use archive_sqlite::SqliteArchive;
+pub use archive_writer::{ArchiveQueue, ArchiveReader};
+pub use blobs::{BlobError, BlobWriter, FolderBlobs};
+pub use ledger::{Change, CommitError, Kind, Ledger, LedgerError, PAGE_MAX, Stored, StoredWrite};
+pub use ledger_memory::MemoryLedger;
+pub use ledger_sqlite::SqliteLedger;
+pub use records::{RecordError, decode_job, encode, load};

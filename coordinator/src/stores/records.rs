@@ -1,0 +1,98 @@
+//! The core's records as the ledger's bytes, and back.
+
+use darwin_coordinator_core::record::Value;
+use darwin_coordinator_core::{AgentRecord, JobRecord, Restored, RestoredJob, SpecRecord, Write};
+use darwin_shared::ids::{AgentId, JobId};
+use thiserror::Error;
+
+use super::ledger::{Kind, Ledger, LedgerError, PAGE_MAX, Stored, StoredWrite};
+
+/// Why the ledger's records cannot be used.
+#[derive(Debug, Error)]
+pub enum RecordError {
+    /// The ledger failed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// A record that this darwin cannot read.
+    #[error("the ledger's record {kind:?} {id} cannot be read: {why}")]
+    Garbled {
+        /// What it is about.
+        kind: Kind,
+        /// Which.
+        id: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A record could not be written down.
+    #[error("a record cannot be encoded: {0}")]
+    Encode(#[from] serde_json::Error),
+}
+
+/// The id of the one record of its kind.
+const EPOCHS_ID: &str = "granted";
+
+/// A core's write as the ledger takes it.
+pub fn encode(write: &Write) -> Result<StoredWrite, RecordError> {
+    let (kind, id, value) = match &write.value {
+        Value::Spec(job, record) => (Kind::Spec, job.to_string(), serde_json::to_vec(record)?),
+        Value::Job(job, record) => (Kind::Job, job.to_string(), serde_json::to_vec(record)?),
+        Value::Agent(agent, record) => (Kind::Agent, agent.to_string(), serde_json::to_vec(record)?),
+        Value::Epochs(record) => (Kind::Epochs, EPOCHS_ID.to_owned(), serde_json::to_vec(record)?),
+    };
+    let expected_version = write.expected_version;
+    Ok(StoredWrite { kind, id, expected_version, new_version: expected_version + 1, value, live: write.is_live() })
+}
+
+fn garbled(kind: Kind, id: &str, why: impl ToString) -> RecordError {
+    RecordError::Garbled { kind, id: id.to_owned(), why: why.to_string() }
+}
+
+/// A job of the ledger with its spec.
+pub fn decode_job(ledger: &mut dyn Ledger, stored: &Stored) -> Result<RestoredJob, RecordError> {
+    let id: JobId = stored.id.parse().map_err(|e| garbled(Kind::Job, &stored.id, e))?;
+    let record: JobRecord =
+        serde_json::from_slice(&stored.value).map_err(|e| garbled(Kind::Job, &stored.id, e))?;
+    let spec = ledger
+        .get(Kind::Spec, &stored.id)?
+        .ok_or_else(|| garbled(Kind::Spec, &stored.id, "it is missing, though its job is there"))?;
+    let submitted: SpecRecord =
+        serde_json::from_slice(&spec.value).map_err(|e| garbled(Kind::Spec, &stored.id, e))?;
+    Ok(RestoredJob { id, submitted, record, version: stored.version })
+}
+
+/// All that a restarted coordinator needs: unfinished jobs, the `recent` newest ones, agents' records.
+pub fn load(ledger: &mut dyn Ledger, recent: usize) -> Result<Restored, RecordError> {
+    let mut restored = Restored::default();
+    let newest = ledger.newest(Kind::Job, None, recent)?;
+    let oldest_of_newest = newest.last().map(|stored| stored.id.clone());
+    for stored in newest.iter().rev() {
+        let job = decode_job(ledger, stored)?;
+        restored.jobs.push(job);
+    }
+    // What is live and older than those.
+    let mut after: Option<String> = None;
+    loop {
+        let page = ledger.live(Kind::Job, after.as_deref())?;
+        for stored in &page {
+            if oldest_of_newest.as_deref().is_none_or(|oldest| stored.id.as_str() < oldest) {
+                let job = decode_job(ledger, stored)?;
+                restored.jobs.push(job);
+            }
+        }
+        after = page.last().map(|stored| stored.id.clone());
+        if page.len() < PAGE_MAX {
+            break;
+        }
+    }
+    for stored in ledger.live(Kind::Agent, None)? {
+        let record: AgentRecord =
+            serde_json::from_slice(&stored.value).map_err(|e| garbled(Kind::Agent, &stored.id, e))?;
+        let agent = AgentId::new(&stored.id).map_err(|e| garbled(Kind::Agent, &stored.id, e))?;
+        restored.agents.push((agent, stored.version, record));
+    }
+    if let Some(stored) = ledger.get(Kind::Epochs, EPOCHS_ID)? {
+        let record = serde_json::from_slice(&stored.value).map_err(|e| garbled(Kind::Epochs, &stored.id, e))?;
+        restored.epochs = (stored.version, record);
+    }
+    Ok(restored)
+}

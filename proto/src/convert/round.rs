@@ -1,0 +1,213 @@
+//! What rounds measured.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use darwin_gate::{Evidence, Metric, Observation, SeriesKey, Unit};
+use darwin_shared::formats::MAX_NAME_CHARS;
+use darwin_shared::round::{Invocation, RoundResult};
+use darwin_shared::usage::Usage;
+
+use super::{ConvertError, arm, attempt_id, digest, digest_bytes, epoch, required};
+use crate::v1;
+
+/// Invocations of a round: one of each variant.
+const MAX_INVOCATIONS: usize = 2;
+/// Observations of an invocation: more do not fit a message.
+const MAX_OBSERVATIONS: usize = 40_000;
+
+impl TryFrom<v1::RoundResult> for RoundResult {
+    type Error = ConvertError;
+
+    fn try_from(result: v1::RoundResult) -> Result<Self, ConvertError> {
+        let v1::RoundResult { attempt_id: id, epoch: fence, round, invocations } = result;
+        let count = invocations.len();
+        if count == 0 || count > MAX_INVOCATIONS {
+            let why = format!("has {count} entries; a round has one of each variant, so 1 or 2");
+            return Err(ConvertError::new("invocations", why));
+        }
+        let read = |(index, invocation): (usize, v1::Invocation)| {
+            Invocation::try_from(invocation).map_err(|error| error.within(format!("invocations[{index}]")))
+        };
+        let invocations: Vec<Invocation> =
+            invocations.into_iter().enumerate().map(read).collect::<Result<_, _>>()?;
+        if let [first, second] = invocations.as_slice()
+            && first.arm == second.arm
+        {
+            return Err(ConvertError::new("invocations", format!("has the {} twice", first.arm)));
+        }
+        Ok(Self {
+            attempt: attempt_id("attempt_id", &id)?,
+            epoch: epoch("epoch", fence)?,
+            round,
+            invocations,
+        })
+    }
+}
+
+impl From<RoundResult> for v1::RoundResult {
+    fn from(result: RoundResult) -> Self {
+        let RoundResult { attempt, epoch, round, invocations } = result;
+        Self {
+            attempt_id: attempt.to_string(),
+            epoch: Some(epoch.into()),
+            round,
+            invocations: invocations.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<v1::Invocation> for Invocation {
+    type Error = ConvertError;
+
+    fn try_from(invocation: v1::Invocation) -> Result<Self, ConvertError> {
+        let v1::Invocation { arm: side, observations, wall_ns, usage, samples } = invocation;
+        if observations.len() > MAX_OBSERVATIONS {
+            let why = format!("has {} entries; at most {MAX_OBSERVATIONS} are taken", observations.len());
+            return Err(ConvertError::new("observations", why));
+        }
+        let mut map = BTreeMap::new();
+        for (index, observation) in observations.into_iter().enumerate() {
+            let here = || format!("observations[{index}]");
+            let (series, seen): (SeriesKey, Observation) =
+                observation.try_into().map_err(|error: ConvertError| error.within(here()))?;
+            if map.insert(series.clone(), seen).is_some() {
+                return Err(ConvertError::new(here(), format!("is {series}, which stands there before")));
+            }
+        }
+        Ok(Self {
+            arm: arm("arm", side)?,
+            observations: map,
+            wall: Duration::from_nanos(wall_ns),
+            usage: required("usage", usage)?.into(),
+            samples: if samples.is_empty() { None } else { Some(digest("samples", &samples)?) },
+        })
+    }
+}
+
+impl From<Invocation> for v1::Invocation {
+    fn from(invocation: Invocation) -> Self {
+        let Invocation { arm, observations, wall, usage, samples } = invocation;
+        Self {
+            arm: v1::Arm::from(arm).into(),
+            observations: observations.into_iter().map(Into::into).collect(),
+            // 64 bits of nanoseconds are 584 years.
+            wall_ns: u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX),
+            usage: Some(usage.into()),
+            samples: samples.as_ref().map(digest_bytes).unwrap_or_default(),
+        }
+    }
+}
+
+impl TryFrom<v1::Observation> for (SeriesKey, Observation) {
+    type Error = ConvertError;
+
+    fn try_from(observation: v1::Observation) -> Result<Self, ConvertError> {
+        let v1::Observation { bench, metric, value, unit: word, samples, evidence } = observation;
+        if !(value.is_finite() && value > 0.0) {
+            return Err(ConvertError::new("value", format!("is {value}; it must be finite and above zero")));
+        }
+        if samples == 0 {
+            return Err(ConvertError::new("samples", "is 0; a value is made of one sample at least"));
+        }
+        let seen = Observation {
+            value,
+            samples,
+            evidence: read_evidence("evidence", &evidence)?,
+            unit: unit("unit", &word)?,
+        };
+        Ok((series(bench, &metric)?, seen))
+    }
+}
+
+impl From<(SeriesKey, Observation)> for v1::Observation {
+    fn from((series, seen): (SeriesKey, Observation)) -> Self {
+        let Observation { value, samples, evidence, unit } = seen;
+        Self {
+            bench: series.bench,
+            metric: series.metric.to_string(),
+            value,
+            unit: unit_word(unit).to_owned(),
+            samples,
+            evidence: evidence_word(evidence).to_owned(),
+        }
+    }
+}
+
+/// A bench's metric.
+pub(super) fn series(bench: String, metric: &str) -> Result<SeriesKey, ConvertError> {
+    let chars = bench.chars().count();
+    if chars == 0 || chars > MAX_NAME_CHARS {
+        let why = format!("has {chars} characters; a bench's name has 1 to {MAX_NAME_CHARS}");
+        return Err(ConvertError::new("bench", why));
+    }
+    if bench.chars().any(char::is_control) {
+        return Err(ConvertError::new("bench", "has a control character; a name is one line of plain text"));
+    }
+    let metric: Metric = metric.parse().map_err(|why| ConvertError::because("metric", why))?;
+    Ok(SeriesKey { bench, metric })
+}
+
+/// The unit of a word.
+pub(super) fn unit(field: &str, word: &str) -> Result<Unit, ConvertError> {
+    const UNITS: [Unit; 5] = [Unit::Nanoseconds, Unit::Bytes, Unit::PerSecond, Unit::Count, Unit::Ratio];
+    UNITS.into_iter().find(|unit| unit_word(*unit) == word).ok_or_else(|| {
+        ConvertError::new(field, "is no unit; units are `nanoseconds`, `bytes`, `per_second`, `count`, `ratio`")
+    })
+}
+
+/// The word of a unit.
+pub(super) const fn unit_word(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Nanoseconds => "nanoseconds",
+        Unit::Bytes => "bytes",
+        Unit::PerSecond => "per_second",
+        Unit::Count => "count",
+        Unit::Ratio => "ratio",
+    }
+}
+
+fn read_evidence(field: &str, word: &str) -> Result<Evidence, ConvertError> {
+    const CLASSES: [Evidence; 4] = [Evidence::A, Evidence::B, Evidence::C, Evidence::D];
+    CLASSES
+        .into_iter()
+        .find(|class| evidence_word(*class) == word)
+        .ok_or_else(|| ConvertError::new(field, "is no class of evidence; classes are `A`, `B`, `C`, `D`"))
+}
+
+const fn evidence_word(evidence: Evidence) -> &'static str {
+    match evidence {
+        Evidence::A => "A",
+        Evidence::B => "B",
+        Evidence::C => "C",
+        Evidence::D => "D",
+    }
+}
+
+impl From<v1::Usage> for Usage {
+    fn from(usage: v1::Usage) -> Self {
+        Self {
+            user_ns: usage.user_ns,
+            system_ns: usage.system_ns,
+            peak_rss_bytes: usage.peak_rss_bytes,
+            voluntary_switches: usage.voluntary_switches,
+            involuntary_switches: usage.involuntary_switches,
+            minor_faults: usage.minor_faults,
+            major_faults: usage.major_faults,
+        }
+    }
+}
+
+impl From<Usage> for v1::Usage {
+    fn from(usage: Usage) -> Self {
+        Self {
+            user_ns: usage.user_ns,
+            system_ns: usage.system_ns,
+            peak_rss_bytes: usage.peak_rss_bytes,
+            voluntary_switches: usage.voluntary_switches,
+            involuntary_switches: usage.involuntary_switches,
+            minor_faults: usage.minor_faults,
+            major_faults: usage.major_faults,
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! What every report for people says, before it is laid out: rows in order of weight, and the sentences.
+
+use std::collections::BTreeMap;
+
+use darwin_gate::{Decision, Finding, FindingClass, Method, Metric, Ratio, Reason, Unit, Verdict};
+
+use super::model::Header;
+use super::text::{counted, elapsed, visible};
+use crate::formats::PROCESS_BENCH;
+use crate::state::{Failure, MeasuredSeries, Stage};
+use crate::units::{format_change, format_pair, format_value};
+
+/// A finding in words.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    /// `Latency p99`.
+    pub(super) metric: String,
+    /// The bench, whole, with control characters written out.
+    pub(super) bench: String,
+    /// `50.1us -> 40.2us`.
+    pub(super) values: String,
+    /// `-19.8%`.
+    pub(super) delta: String,
+    /// `[-20.9%, -18.6%]`.
+    pub(super) interval: String,
+    /// `faster`, `unclear, margin 1%`.
+    pub(super) class: String,
+    /// What is proven, for colours and marks.
+    pub(super) tone: Tone,
+}
+
+/// How a row or a line should strike the eye.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tone {
+    Good,
+    Bad,
+    Open,
+    Quiet,
+}
+
+/// The gated findings, those that decided first: what is slower, then what speaks for the decision.
+pub(super) fn gated_rows(verdict: &Verdict) -> Vec<Row> {
+    sorted(verdict).into_iter().filter(|finding| finding.gated).map(row).collect()
+}
+
+/// The findings that took no part.
+pub(super) fn other_rows(verdict: &Verdict) -> Vec<Row> {
+    sorted(verdict).into_iter().filter(|finding| !finding.gated).map(row).collect()
+}
+
+/// All findings, gated ones first, by their weight for the decision.
+pub(super) fn sorted(verdict: &Verdict) -> Vec<&Finding> {
+    let mut findings: Vec<&Finding> = verdict.findings.iter().collect();
+    findings.sort_by(|a, b| {
+        let key = |f: &Finding| (!f.gated, weight(&f.class, verdict.decision), !f.primary);
+        let size = |f: &Finding| f.delta.ln_1p().abs();
+        key(a).cmp(&key(b)).then_with(|| size(b).total_cmp(&size(a))).then_with(|| a.series.cmp(&b.series))
+    });
+    findings
+}
+
+fn weight(class: &FindingClass, decision: Decision) -> u8 {
+    match (class, decision) {
+        (FindingClass::Slower, _) => 0,
+        (FindingClass::Unclear, Decision::Inconclusive) | (FindingClass::Faster, Decision::Approve) => 1,
+        (FindingClass::Faster, _) | (FindingClass::Unclear, Decision::Approve) => 2,
+        (FindingClass::Unclear, Decision::Reject) => 3,
+        (FindingClass::NotSlower, _) => 4,
+        (FindingClass::Same, _) => 5,
+        (FindingClass::NotGated { .. }, _) => 6,
+    }
+}
+
+pub(super) fn row(finding: &Finding) -> Row {
+    let (metric, bench) = titles(&finding.series.metric, &finding.series.bench);
+    Row {
+        metric,
+        bench,
+        values: values(finding),
+        delta: format_change(finding.delta.get()),
+        interval: match finding.interval {
+            Some((low, high)) => format!("[{}, {}]", format_change(low.get()), format_change(high.get())),
+            None => "[open]".to_owned(),
+        },
+        class: class(finding),
+        tone: tone(&finding.class),
+    }
+}
+
+fn values(finding: &Finding) -> String {
+    let (baseline, challenger) = format_pair(finding.baseline, finding.challenger, finding.unit);
+    // Throughput reads as people say it: 10.0k -> 15.0k TPS.
+    if finding.series.metric == Metric::Throughput
+        && let (Some(left), Some(right)) = (baseline.strip_suffix("/s"), challenger.strip_suffix("/s"))
+    {
+        return format!("{left} -> {right} TPS");
+    }
+    format!("{baseline} -> {challenger}")
+}
+
+/// What is proven, with the margin where it was the margin that could not be met.
+fn class(finding: &Finding) -> String {
+    match &finding.class {
+        FindingClass::Unclear | FindingClass::NotSlower => {
+            format!("{}, margin {}", finding.class, finding.margin)
+        }
+        FindingClass::Slower if finding.floor > Ratio::ZERO => format!("slower, floor {}", finding.floor),
+        FindingClass::NotGated { why } => format!("not gated: {}", visible(why)),
+        FindingClass::Faster | FindingClass::Slower | FindingClass::Same => finding.class.to_string(),
+    }
+}
+
+fn tone(class: &FindingClass) -> Tone {
+    match class {
+        FindingClass::Faster => Tone::Good,
+        FindingClass::Slower => Tone::Bad,
+        FindingClass::Unclear => Tone::Open,
+        FindingClass::Same | FindingClass::NotSlower | FindingClass::NotGated { .. } => Tone::Quiet,
+    }
+}
+
+/// The metric's and the bench's column. The peak memory of the whole process reads `Memory  peak`.
+pub(super) fn titles(metric: &Metric, bench: &str) -> (String, String) {
+    let title = match metric {
+        Metric::Latency(stat) => format!("Latency {stat}"),
+        Metric::Throughput => "Throughput".to_owned(),
+        Metric::MemoryPeak if bench == PROCESS_BENCH => return ("Memory".to_owned(), "peak".to_owned()),
+        Metric::MemoryPeak => "Memory peak".to_owned(),
+        Metric::Instructions => "Instructions".to_owned(),
+        Metric::Custom { name, .. } => visible(name),
+    };
+    (title, visible(bench))
+}
+
+/// `hotpath · matching-engine · pool xeon-6 · box ny4-07 core 6 · 14 rounds, 2m 10s`, without what is not known.
+pub(super) fn header_line(header: &Header) -> String {
+    let mut parts: Vec<String> = [&header.suite, &header.project].into_iter().flatten().map(|s| visible(s)).collect();
+    parts.extend(header.pool.as_deref().map(|pool| format!("pool {}", visible(pool))));
+    if let Some(agent) = &header.agent {
+        let cores = match header.cpus.as_deref() {
+            None | Some("") => String::new(),
+            Some(cpus) if cpus.contains([',', '-']) => format!(" cores {}", visible(cpus)),
+            Some(cpu) => format!(" core {}", visible(cpu)),
+        };
+        parts.push(format!("box {}{cores}", visible(agent)));
+    }
+    let rounds = header.rounds.map(|rounds| counted(rounds, "round"));
+    let took = header.elapsed.map(elapsed);
+    let effort: Vec<String> = rounds.into_iter().chain(took).collect();
+    if !effort.is_empty() {
+        parts.push(effort.join(", "));
+    }
+    parts.join(" · ")
+}
+
+/// `main@1a2b3c4 -> faster@5d6e7f8`, if the variants are known.
+pub(super) fn variants_line(header: &Header) -> Option<String> {
+    match (&header.baseline, &header.challenger) {
+        (Some(baseline), Some(challenger)) => Some(format!("{} -> {}", visible(baseline), visible(challenger))),
+        (Some(only), None) | (None, Some(only)) => Some(visible(only)),
+        (None, None) => None,
+    }
+}
+
+/// What follows the decision's word: the reason, and how sure it is.
+pub(super) fn decision_text(verdict: &Verdict) -> String {
+    let reason = visible(&verdict.reason.to_string());
+    match sureness(verdict) {
+        Some(sure) => format!("{reason} ({sure})"),
+        None => reason,
+    }
+}
+
+/// How likely the decision is wrong; none where nothing was tested.
+fn sureness(verdict: &Verdict) -> Option<String> {
+    let tested = matches!(
+        verdict.reason,
+        Reason::FasterProven { .. } | Reason::NotSlowerProven { .. } | Reason::SlowerProven { .. }
+    );
+    let chance = format_change(verdict.alpha);
+    let chance = chance.trim_start_matches('+');
+    let if_assumed = match verdict.method {
+        Method::ClippedSignFlip => "",
+        Method::FewPairs => ", if what it assumes holds",
+    };
+    tested.then(|| format!("wrong with probability at most {chance}{if_assumed}"))
+}
+
+/// What must be known beside the decision: what it assumes, what would settle it, what else was noticed.
+pub(super) fn remarks(verdict: &Verdict) -> Vec<(&'static str, String)> {
+    let mut remarks = Vec::new();
+    let assumption = verdict.assumption.as_deref().unwrap_or_default();
+    if !assumption.is_empty() {
+        remarks.push(("It assumes", visible(assumption.strip_prefix("assumes ").unwrap_or(assumption))));
+    }
+    if let Some(command) = &verdict.settle_with
+        && !assumption.contains(command.as_str())
+    {
+        remarks.push(("To settle it", visible(command)));
+    }
+    remarks.extend(verdict.notes.iter().map(|note| ("Note", visible(note))));
+    remarks
+}
+
+/// How the verdict was reached, for those who want to check it.
+pub(super) fn method_line(verdict: &Verdict) -> String {
+    let confidence = format_change(verdict.interval_confidence);
+    let mut parts = vec![
+        format!("method {}", verdict.method),
+        format!("mode {}", verdict.mode),
+        counted(verdict.pairs, "pair"),
+        format!("intervals {}", confidence.trim_start_matches('+')),
+    ];
+    if !verdict.looks.is_empty() {
+        parts.push(format!("look {} of {}", verdict.looks_taken, verdict.looks.len()));
+    }
+    parts.extend(verdict.seed.map(|seed| format!("seed {seed}")));
+    parts.join(" · ")
+}
+
+/// Why series are not gated, each reason with the number of series, the most frequent first.
+pub(super) fn not_gated(verdict: &Verdict) -> Vec<(usize, String)> {
+    let mut by_reason: BTreeMap<String, usize> = BTreeMap::new();
+    for finding in verdict.findings.iter().filter(|finding| !finding.gated) {
+        if let FindingClass::NotGated { why } = &finding.class {
+            *by_reason.entry(visible(why)).or_default() += 1;
+        }
+    }
+    let mut reasons: Vec<(usize, String)> = by_reason.into_iter().map(|(why, count)| (count, why)).collect();
+    reasons.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    reasons
+}
+
+/// What failed, and what follows from it.
+pub(super) fn failure_text(failure: &Failure) -> String {
+    let nothing = match failure.stage {
+        Stage::Fetch | Stage::Setup | Stage::Check => "nothing was measured",
+        Stage::Run | Stage::Read => "nothing was judged",
+    };
+    format!("{}; {nothing}", visible(&failure.to_string()))
+}
+
+/// A measured series in words: metric, bench, centre, range, and what stands behind it.
+pub(super) fn measured_row(series: &MeasuredSeries) -> [String; 5] {
+    let (metric, bench) = titles(&series.series.metric, &series.series.bench);
+    let shown = |value: f64| match (&series.series.metric, series.unit) {
+        (Metric::Throughput, Unit::PerSecond) => format_value(value, series.unit).replace("/s", " TPS"),
+        _ => format_value(value, series.unit),
+    };
+    let effort = format!(
+        "{}, {}",
+        counted(series.invocations, "invocation"),
+        counted(series.samples, "sample")
+    );
+    [metric, bench, shown(series.center), format!("[{}, {}]", shown(series.least), shown(series.most)), effort]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::*;
+
+    #[test]
+    fn what_is_slower_comes_first_and_what_is_not_gated_last() {
+        let verdict = samples::rejected_verdict();
+        let classes: Vec<String> = sorted(&verdict).iter().map(|finding| finding.class.to_string()).collect();
+        assert_eq!(classes, ["slower", "faster", "unclear", "same", "not gated"]);
+    }
+
+    #[test]
+    fn the_header_leaves_out_what_is_not_known() {
+        assert_eq!(header_line(&Header::default()), "");
+        let header = Header {
+            agent: Some("ny4-07".into()),
+            cpus: Some("1,3-4".into()),
+            rounds: Some(1),
+            ..Header::default()
+        };
+        assert_eq!(header_line(&header), "box ny4-07 cores 1,3-4 · 1 round");
+    }
+}
