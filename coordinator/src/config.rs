@@ -16,7 +16,12 @@ pub struct CoordinatorConfig {
     #[arg(long, env = "DARWIN_LISTEN", default_value = "127.0.0.1:7461", value_name = "ADDRESS")]
     pub listen: SocketAddr,
     /// The folder of ledger, archive and blobs. It belongs to one coordinator at a time.
-    #[arg(long, env = "DARWIN_STATE_DIR", default_value = "/var/lib/darwin/coordinator", value_name = "FOLDER")]
+    #[arg(
+        long,
+        env = "DARWIN_STATE_DIR",
+        default_value = "/var/lib/darwin/coordinator",
+        value_name = "FOLDER"
+    )]
     pub state_dir: PathBuf,
     /// How long an agent may measure without being heard before it stops by itself.
     #[arg(long, default_value = "15s", value_parser = humantime::parse_duration, value_name = "DURATION")]

@@ -29,7 +29,9 @@ const BATCH_INPUTS: usize = 512;
 #[derive(Debug, Error)]
 pub enum DriverError {
     /// The ledger did not take a batch.
-    #[error("{0}; nothing was acknowledged that is not on disk: mend the disk and start the coordinator again")]
+    #[error(
+        "{0}; nothing was acknowledged that is not on disk: mend the disk and start the coordinator again"
+    )]
     Commit(#[from] CommitError),
     /// A record could not be written down.
     #[error(transparent)]
@@ -151,6 +153,7 @@ impl Driver {
         let event = match input {
             Input::Submit { request, answer } => {
                 let job = self.new_job_id(now);
+                let request = *request;
                 let submission = Submission {
                     job,
                     request_id: request.request_id,
@@ -259,13 +262,18 @@ impl Driver {
     fn send(&mut self, link: LinkId, message: ToAgent) {
         let Some(out) = self.links.get(&link) else { return };
         if out.try_send(Ok(view::to_agent(message))).is_err() {
-            warn!(link = link.0, "an agent does not read what it is sent: cutting its link, it will reconcile");
+            warn!(
+                link = link.0,
+                "an agent does not read what it is sent: cutting its link, it will reconcile"
+            );
             self.links.remove(&link);
         }
     }
 
     fn job_changed(&mut self, id: JobId) {
-        let Some(watchers) = self.watchers.get_mut(&id) else { return };
+        let Some(watchers) = self.watchers.get_mut(&id) else {
+            return;
+        };
         watchers.retain(|out| !out.is_closed());
         if watchers.is_empty() {
             self.watchers.remove(&id);

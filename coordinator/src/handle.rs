@@ -14,16 +14,16 @@ use crate::stores::Ledger;
 
 /// Inputs that may wait for the loop. At a few microseconds each it is a few milliseconds of work; whoever sends beyond
 /// it waits, which is the back-pressure on clients and agents.
-pub const INPUTS: usize = 4096;
+pub(crate) const INPUTS: usize = 4096;
 /// Messages that may wait for one agent. An agent that reads more slowly is cut off and reconciles when it is back.
-pub const LINK_MESSAGES: usize = 4096;
+pub(crate) const LINK_MESSAGES: usize = 4096;
 /// Finished jobs that may wait for one watcher; a slower watcher is told that it missed some.
-pub const FINISHED_MESSAGES: usize = 16_384;
+pub(crate) const FINISHED_MESSAGES: usize = 16_384;
 
 /// Something for the loop to do.
 pub(crate) enum Input {
     /// A job to take; the loop gives it its id.
-    Submit { request: Submit, answer: Reply },
+    Submit { request: Box<Submit>, answer: Reply },
     /// A job to end.
     Cancel { job: JobId, by: String, answer: Reply },
     /// An agent to drain or resume.
@@ -110,7 +110,7 @@ impl Handle {
 
     /// Takes a job; returns once it is on disk. Gives its id and whether it was known.
     pub async fn submit(&self, request: Submit) -> Result<Answer, CallError> {
-        self.call(|answer| Input::Submit { request, answer }).await
+        self.call(|answer| Input::Submit { request: Box::new(request), answer }).await
     }
 
     /// Ends a job.

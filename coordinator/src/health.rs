@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use darwin_shared::fleet::{Reading, ReadingStatus};
 
 /// Below this much free space nothing new is accepted: what is under way must still be written down.
-pub const FREE_BYTES_MIN: u64 = 64 << 20;
+pub(crate) const FREE_BYTES_MIN: u64 = 64 << 20;
 /// Below this much free space the sensor warns.
 const FREE_BYTES_WARN: u64 = 1 << 30;
 

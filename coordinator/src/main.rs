@@ -22,7 +22,8 @@ fn main() -> anyhow::Result<()> {
 /// Done at the first SIGTERM or Ctrl-C.
 async fn told_to_stop() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         // Without signal handlers the default action ends the process, which loses nothing.
         return std::future::pending().await;
     };

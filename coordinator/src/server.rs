@@ -18,7 +18,8 @@ use crate::handle::{Handle, INPUTS};
 use crate::health::Health;
 use crate::rpc::{AgentsService, ArtifactsService, JobsService, LinkService, LogRelay, VerdictsService};
 use crate::stores::{
-    ArchiveError, ArchiveQueue, BlobError, FolderBlobs, LedgerError, RecordError, SqliteArchive, SqliteLedger, load,
+    ArchiveError, ArchiveQueue, BlobError, FolderBlobs, LedgerError, RecordError, SqliteArchive,
+    SqliteLedger, load,
 };
 
 /// How long open streams may take to end when the coordinator stops.
@@ -112,7 +113,12 @@ impl Server {
             .map_err(ServerError::Thread)?;
 
         let (stop_serving, stopped) = oneshot::channel();
-        let services = Services { handle: handle.clone(), blobs, archive: archive_reader, health: Health::new(&config.state_dir) };
+        let services = Services {
+            handle: handle.clone(),
+            blobs,
+            archive: archive_reader,
+            health: Health::new(&config.state_dir),
+        };
         let serving = tokio::spawn(services.serve(listener, stopped));
         info!(%address, state_dir = %config.state_dir.display(), unfinished, "coordinator ready (plain text, loopback only)");
         Ok(Self { address, handle, stop_serving, stop_driver, serving, driver, driver_ended, archive })
@@ -142,12 +148,11 @@ impl Server {
         // Whoever has ended already needs no word.
         let _ = self.stop_serving.send(());
         let mut serving = self.serving;
-        let served = match tokio::time::timeout(STOP_WITHIN, &mut serving).await {
-            Ok(served) => served.map_err(|e| e.to_string()).and_then(|served| served.map_err(|e| e.to_string())),
-            Err(_) => {
-                serving.abort();
-                Ok(())
-            }
+        let served = if let Ok(served) = tokio::time::timeout(STOP_WITHIN, &mut serving).await {
+            served.map_err(|e| e.to_string()).and_then(|served| served.map_err(|e| e.to_string()))
+        } else {
+            serving.abort();
+            Ok(())
         };
         let _ = self.stop_driver.send(());
         let joined = tokio::task::spawn_blocking(move || {
@@ -193,7 +198,8 @@ impl Services {
         let Self { handle, blobs, archive, health } = self;
         let logs = LogRelay::default();
         let artifacts = crate::rpc::ArtifactCheck::new(blobs.clone());
-        let jobs = JobsService { handle: handle.clone(), artifacts, logs: logs.clone(), health: health.clone() };
+        let jobs =
+            JobsService { handle: handle.clone(), artifacts, logs: logs.clone(), health: health.clone() };
         let agents = AgentsService { handle: handle.clone(), health, started: Instant::now() };
         let link = LinkService { handle: handle.clone(), logs };
         let verdicts = VerdictsService { handle, archive };
@@ -211,7 +217,8 @@ impl Services {
                     .max_decoding_message_size(MAX_MESSAGE_BYTES),
             )
             .add_service(
-                v1::agent_link_server::AgentLinkServer::new(link).max_decoding_message_size(MAX_MESSAGE_BYTES),
+                v1::agent_link_server::AgentLinkServer::new(link)
+                    .max_decoding_message_size(MAX_MESSAGE_BYTES),
             )
             .add_service(v1::verdicts_server::VerdictsServer::new(verdicts))
             .add_service(health_service);

@@ -153,19 +153,10 @@ impl Block {
             for (series, seen) in self.side(variant) {
                 if !(seen.value.is_finite() && seen.value > 0.0) {
                     let value = seen.value.to_string();
-                    return Err(BlockError::BadValue {
-                        round,
-                        variant,
-                        series: series.clone(),
-                        value,
-                    });
+                    return Err(BlockError::BadValue { round, variant, series: series.clone(), value });
                 }
                 if seen.samples == 0 {
-                    return Err(BlockError::NoSamples {
-                        round,
-                        variant,
-                        series: series.clone(),
-                    });
+                    return Err(BlockError::NoSamples { round, variant, series: series.clone() });
                 }
             }
         }
@@ -224,12 +215,7 @@ mod tests {
     #[test]
     fn survives_json_and_refuses_duplicates() {
         let key = SeriesKey::new("match[10]", Metric::Throughput);
-        let seen = Observation {
-            value: 12.5,
-            samples: 3,
-            evidence: Evidence::C,
-            unit: Unit::PerSecond,
-        };
+        let seen = Observation { value: 12.5, samples: 3, evidence: Evidence::C, unit: Unit::PerSecond };
         let block = Block {
             round: 2,
             order: Order::ChallengerFirst,
@@ -241,9 +227,6 @@ mod tests {
         let entry = &json[json.find("[{").unwrap() + 1..=json.find("}]").unwrap()];
         let twice = json.replace(entry, &format!("{entry},{entry}"));
         let error = serde_json::from_str::<Block>(&twice).unwrap_err().to_string();
-        assert!(
-            error.contains("throughput of match[10] stands here twice"),
-            "{error}"
-        );
+        assert!(error.contains("throughput of match[10] stands here twice"), "{error}");
     }
 }

@@ -65,10 +65,7 @@ type Key = (Vec<u32>, Vec<u64>);
 /// How much of `alpha` is used up after each look: `alpha * (n / n_max)^2`.
 pub fn spending(looks: &[u32], alpha: f64) -> Vec<f64> {
     let last = looks.last().copied().map_or(1.0, f64::from);
-    looks
-        .iter()
-        .map(|n| alpha * (f64::from(*n) / last).powi(2))
-        .collect()
+    looks.iter().map(|n| alpha * (f64::from(*n) / last).powi(2)).collect()
 }
 
 /// A sub-density of the score sum on an even grid.
@@ -85,20 +82,13 @@ fn recursion(looks: &[u32], spent: &[f64]) -> Vec<f64> {
     for (look, spent_now) in looks.iter().zip(spent) {
         let pairs = f64::from(*look);
         let reach = GRID_SPAN * pairs.sqrt();
-        let grid = Grid {
-            first: -reach,
-            step: 2.0 * reach / (GRID_POINTS - 1) as f64,
-        };
+        let grid = Grid { first: -reach, step: 2.0 * reach / (GRID_POINTS - 1) as f64 };
         let sd = (pairs - pairs_before).sqrt();
         let values = match &survivors {
             None => (0..GRID_POINTS).map(|i| normal_density(grid.at(i), sd)).collect(),
             Some(before) => convolve(before, &grid, sd),
         };
-        let mut density = Density {
-            first: grid.first,
-            step: grid.step,
-            values,
-        };
+        let mut density = Density { first: grid.first, step: grid.step, values };
         let (bound, keep) = crossing(&density, &grid, spent_now - spent_before, pairs);
         z.push(bound / pairs.sqrt());
         density.values.truncate(keep);
@@ -141,11 +131,7 @@ fn convolve(before: &Density, grid: &Grid, sd: f64) -> Vec<f64> {
     let count = before.values.len();
     let sum_at = |x: f64| {
         let offset = ((x - before.first) / before.step).round();
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "clamped to the grid"
-        )]
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the grid")]
         let peak = offset.clamp(0.0, count.saturating_sub(1) as f64) as usize;
         let u = (before.first + before.step * peak as f64 - x) / sd;
         let top = (-0.5 * u * u).exp();
@@ -160,10 +146,7 @@ fn convolve(before: &Density, grid: &Grid, sd: f64) -> Vec<f64> {
         };
         let right = walk(&mut before.values.iter().skip(peak + 1), 1.0);
         let left = walk(&mut before.values.iter().take(peak).rev(), -1.0);
-        before
-            .values
-            .get(peak)
-            .map_or(0.0, |value| scale * (top * value + right + left))
+        before.values.get(peak).map_or(0.0, |value| scale * (top * value + right + left))
     };
     (0..GRID_POINTS).map(|i| sum_at(grid.at(i))).collect()
 }
@@ -188,10 +171,7 @@ fn crossing(density: &Density, grid: &Grid, increment: f64, pairs: f64) -> (f64,
         // The error to spend is beyond the grid's end: the fixed-sample bound is safe, only a hair stricter.
         (Some(_), None) => -Normal::standard().inverse_cdf(increment) * pairs.sqrt(),
     };
-    (
-        bound,
-        (0..values.len()).take_while(|i| grid.at(*i) < bound).count(),
-    )
+    (bound, (0..values.len()).take_while(|i| grid.at(*i) < bound).count())
 }
 
 #[cfg(test)]
@@ -199,11 +179,7 @@ mod tests {
     use super::*;
 
     fn rounded(looks: &[u32], alpha: f64) -> Vec<f64> {
-        Boundaries::new(looks, alpha)
-            .as_slice()
-            .iter()
-            .map(|z| (z * 100.0).round() / 100.0)
-            .collect()
+        Boundaries::new(looks, alpha).as_slice().iter().map(|z| (z * 100.0).round() / 100.0).collect()
     }
 
     #[test]
@@ -211,10 +187,7 @@ mod tests {
         let looks = [10, 14, 20, 28, 40];
         assert_eq!(rounded(&looks, 0.01), [3.23, 3.15, 2.93, 2.71, 2.45]);
         assert_eq!(rounded(&looks, 0.01 / 3.0), [3.53, 3.46, 3.27, 3.07, 2.84]);
-        assert_eq!(
-            rounded(&[10, 14, 20, 28, 40, 56, 80], 0.01),
-            [3.60, 3.54, 3.35, 3.16, 2.93, 2.71, 2.45]
-        );
+        assert_eq!(rounded(&[10, 14, 20, 28, 40, 56, 80], 0.01), [3.60, 3.54, 3.35, 3.16, 2.93, 2.71, 2.45]);
         assert_eq!(rounded(&[40], 0.01), [2.33]);
     }
 
@@ -225,10 +198,7 @@ mod tests {
         for alpha in [0.4999, 0.1, 0.01, 1e-4, 1e-7, 1e-12, 1e-40] {
             let z = Boundaries::new(&looks, alpha);
             assert!(z.as_slice().iter().all(|z| z.is_finite()), "alpha {alpha}: {z:?}");
-            assert!(
-                z.as_slice().iter().zip(&before).all(|(z, b)| z > b),
-                "alpha {alpha}: {z:?}"
-            );
+            assert!(z.as_slice().iter().zip(&before).all(|(z, b)| z > b), "alpha {alpha}: {z:?}");
             before = z.as_slice().to_vec();
         }
         assert_eq!(Boundaries::new(&[], 0.01).as_slice(), [0.0; 0]);

@@ -29,11 +29,7 @@ pub fn order(seed: u64, round: u32) -> Order {
     key[8..8 + DOMAIN.len()].copy_from_slice(DOMAIN);
     let mut stream = ChaCha8Rng::from_seed(key);
     stream.set_word_pos(u128::from(round));
-    if stream.next_u32() & 1 == 0 {
-        Order::BaselineFirst
-    } else {
-        Order::ChallengerFirst
-    }
+    if stream.next_u32() & 1 == 0 { Order::BaselineFirst } else { Order::ChallengerFirst }
 }
 
 #[cfg(test)]
@@ -41,17 +37,12 @@ mod tests {
     use super::*;
 
     fn draws(seed: u64, rounds: u32) -> Vec<bool> {
-        (0..rounds)
-            .map(|round| order(seed, round) == Order::ChallengerFirst)
-            .collect()
+        (0..rounds).map(|round| order(seed, round) == Order::ChallengerFirst).collect()
     }
 
     #[test]
     fn replays_for_ever() {
-        let text: String = draws(42, 40)
-            .into_iter()
-            .map(|c| if c { 'C' } else { 'B' })
-            .collect();
+        let text: String = draws(42, 40).into_iter().map(|c| if c { 'C' } else { 'B' }).collect();
         insta::assert_snapshot!(text);
     }
 

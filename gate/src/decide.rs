@@ -164,18 +164,10 @@ pub(crate) fn decide(
 /// Why nothing is decided although no more data will come; none if nothing at all is proven.
 pub(crate) fn faster_but_unsafe(tests: &[(&SeriesKey, Tested)]) -> Option<Reason> {
     let faster = saturating(tests.iter().filter(|(_, t)| t.primary && t.faster).count());
-    let mut open = tests
-        .iter()
-        .filter(|(_, t)| !t.acceptable)
-        .map(|(key, _)| *key)
-        .peekable();
+    let mut open = tests.iter().filter(|(_, t)| !t.acceptable).map(|(key, _)| *key).peekable();
     let unproven = (*open.peek()?).clone();
     let unproven_count = saturating(open.count());
-    (faster > 0).then_some(Reason::FasterNotSafe {
-        faster,
-        unproven,
-        unproven_count,
-    })
+    (faster > 0).then_some(Reason::FasterNotSafe { faster, unproven, unproven_count })
 }
 
 fn saturating(count: usize) -> u32 {

@@ -39,21 +39,11 @@ impl<'a> FewPairs<'a> {
     pub(crate) fn new(policy: &'a Policy, roster: &Roster, pairs: u32) -> Self {
         let levels = |degrees: Option<f64>| {
             let level = |tests: u32| critical_value(policy.alpha / f64::from(tests.max(1)), degrees);
-            Levels {
-                reject: level(roster.tests()),
-                gain: level(roster.primaries),
-                full: level(1),
-            }
+            Levels { reject: level(roster.tests()), gain: level(roster.primaries), full: level(1) }
         };
         // A series may have fewer pairs than the job, if it was absent in a round.
-        let student = (2..=pairs)
-            .map(|n| (n as usize, levels(Some(f64::from(n - 1)))))
-            .collect();
-        Self {
-            policy,
-            normal: levels(None),
-            student,
-        }
+        let student = (2..=pairs).map(|n| (n as usize, levels(Some(f64::from(n - 1))))).collect();
+        Self { policy, normal: levels(None), student }
     }
 
     /// The yardstick and the critical values of a series; none without a pair.
@@ -69,13 +59,7 @@ impl<'a> FewPairs<'a> {
             Some(student) if observed > assumed => (observed, *student),
             _ => (assumed, self.normal),
         };
-        Some((
-            Yardstick::Normal {
-                mean: centre,
-                standard_error: sd / (pairs as f64).sqrt(),
-            },
-            levels,
-        ))
+        Some((Yardstick::Normal { mean: centre, standard_error: sd / (pairs as f64).sqrt() }, levels))
     }
 
     /// Tests one gated series.
@@ -85,10 +69,7 @@ impl<'a> FewPairs<'a> {
         let tested = test(yardstick, *levels, metric, primary, self.policy.min_gain);
         let within = yardstick.centre() <= metric.margin.ln_1p();
         match self.policy.mode {
-            Mode::Faster => Tested {
-                acceptable: within || tested.not_worse,
-                ..tested
-            },
+            Mode::Faster => Tested { acceptable: within || tested.not_worse, ..tested },
             Mode::NoSlower => tested,
         }
     }
@@ -121,10 +102,9 @@ fn critical_value(tail: f64, degrees: Option<f64>) -> f64 {
     let normal = -Normal::standard().inverse_cdf(tail);
     match degrees.map(|n| StudentsT::new(0.0, 1.0, n)) {
         // A t quantile is never below the normal one; numerical failure far out counts as "never".
-        Some(Ok(t)) => Some(-t.inverse_cdf(tail))
-            .filter(|v| v.is_finite())
-            .unwrap_or(f64::INFINITY)
-            .max(normal),
+        Some(Ok(t)) => {
+            Some(-t.inverse_cdf(tail)).filter(|v| v.is_finite()).unwrap_or(f64::INFINITY).max(normal)
+        }
         Some(Err(_)) => f64::INFINITY,
         None => normal,
     }

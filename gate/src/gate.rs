@@ -119,14 +119,7 @@ impl Gate {
     /// A gate without blocks. `seed` is the coin's, none if no coin drew the orders (saved files).
     pub fn new(policy: Policy, seed: Option<u64>) -> Result<Self, PolicyError> {
         policy.validate()?;
-        Ok(Self {
-            policy,
-            seed,
-            ledger: Ledger::default(),
-            roster: None,
-            looks_taken: 0,
-            decided: None,
-        })
+        Ok(Self { policy, seed, ledger: Ledger::default(), roster: None, looks_taken: 0, decided: None })
     }
 
     /// The policy.
@@ -152,10 +145,7 @@ impl Gate {
             return Err(BlockError::Duplicate { round, expected });
         }
         if self.decided.is_some() {
-            return Err(BlockError::AlreadyDecided {
-                round,
-                pairs: expected,
-            });
+            return Err(BlockError::AlreadyDecided { round, pairs: expected });
         }
         if round > expected {
             return Err(BlockError::Gap { round, expected });
@@ -175,9 +165,7 @@ impl Gate {
     fn look(&mut self, pairs: u32) -> Step {
         let index = self.looks_taken as usize;
         self.looks_taken += 1;
-        let roster = self
-            .roster
-            .get_or_insert_with(|| Roster::new(&self.policy, &self.ledger));
+        let roster = self.roster.get_or_insert_with(|| Roster::new(&self.policy, &self.ledger));
         let boundary = |alpha| Boundaries::new(&self.policy.looks, alpha).at(index);
         let judgement = judge(&self.policy, &self.ledger, roster, boundary);
         let last = pairs >= self.policy.max_pairs;
@@ -185,11 +173,7 @@ impl Gate {
             let verdict = judgement.into_verdict(&self.policy, &self.ledger, self.seed, self.looks_taken);
             return self.decide(verdict);
         }
-        Step::Look(LookReport {
-            pairs,
-            next_look: self.next_look(),
-            leading: self.leading(),
-        })
+        Step::Look(LookReport { pairs, next_look: self.next_look(), leading: self.leading() })
     }
 
     fn decide(&mut self, verdict: Verdict) -> Step {
@@ -212,11 +196,7 @@ impl Gate {
         if self.decided.is_some() {
             return None;
         }
-        self.policy
-            .looks
-            .iter()
-            .copied()
-            .find(|look| *look > self.ledger.blocks)
+        self.policy.looks.iter().copied().find(|look| *look > self.ledger.blocks)
     }
 
     fn leading(&self) -> Option<Leading> {
@@ -236,18 +216,12 @@ impl Gate {
             return verdict.clone();
         }
         let pairs = self.ledger.blocks;
-        let roster = self
-            .roster
-            .clone()
-            .unwrap_or_else(|| Roster::new(&self.policy, &self.ledger));
+        let roster = self.roster.clone().unwrap_or_else(|| Roster::new(&self.policy, &self.ledger));
         let (mut judgement, looks_taken) = if pairs < FIRST_LOOK_PAIRS {
             (judge_few(&self.policy, &self.ledger, &roster), self.looks_taken)
         } else {
             let last = LastLook::new(&self.policy.looks, self.looks_taken as usize, pairs);
-            (
-                judge(&self.policy, &self.ledger, &roster, |alpha| last.boundary(alpha)),
-                last.count(),
-            )
+            (judge(&self.policy, &self.ledger, &roster, |alpha| last.boundary(alpha)), last.count())
         };
         match outcome_of(why, pairs) {
             Some(outcome) => judgement.outcome = Some(outcome),
@@ -280,11 +254,7 @@ struct LastLook<'a> {
 impl<'a> LastLook<'a> {
     fn new(planned: &'a [u32], taken: usize, pairs: u32) -> Self {
         let earlier = planned.iter().take(taken).filter(|look| **look < pairs).count();
-        Self {
-            planned,
-            earlier,
-            pairs,
-        }
+        Self { planned, earlier, pairs }
     }
 
     fn count(&self) -> u32 {
@@ -293,10 +263,7 @@ impl<'a> LastLook<'a> {
 
     fn boundary(&self, alpha: f64) -> f64 {
         let mut looks: Vec<u32> = self.planned.iter().take(self.earlier).copied().collect();
-        let mut spent: Vec<f64> = spending(self.planned, alpha)
-            .into_iter()
-            .take(self.earlier)
-            .collect();
+        let mut spent: Vec<f64> = spending(self.planned, alpha).into_iter().take(self.earlier).collect();
         looks.push(self.pairs);
         spent.push(alpha);
         Boundaries::with_spending(&looks, &spent).at(self.earlier)

@@ -45,8 +45,7 @@ impl Presence {
         if self.is_new() {
             return None;
         }
-        self.first_gap
-            .or_else(|| (self.next_round < blocks).then_some((self.next_round, Absent::Both)))
+        self.first_gap.or_else(|| (self.next_round < blocks).then_some((self.next_round, Absent::Both)))
     }
 }
 
@@ -128,13 +127,7 @@ impl Ledger {
         block.validate()?;
         self.check_units(block)?;
         let round = block.round;
-        let benches = |variant| {
-            block
-                .side(variant)
-                .keys()
-                .map(|k| k.bench.as_str())
-                .collect::<BTreeSet<_>>()
-        };
+        let benches = |variant| block.side(variant).keys().map(|k| k.bench.as_str()).collect::<BTreeSet<_>>();
         let (baseline, challenger) = (benches(Variant::Baseline), benches(Variant::Challenger));
         for bench in baseline.union(&challenger) {
             let presence = self.benches.entry((*bench).to_owned()).or_default();
@@ -148,11 +141,7 @@ impl Ledger {
                 series.add(key.metric.better(), seen, other);
             }
         }
-        for (key, seen) in block
-            .challenger
-            .iter()
-            .filter(|(key, _)| !block.baseline.contains_key(*key))
-        {
+        for (key, seen) in block.challenger.iter().filter(|(key, _)| !block.baseline.contains_key(*key)) {
             self.series_mut(key, seen.unit).presence.note(round, false, true);
         }
         self.blocks += 1;
@@ -160,18 +149,14 @@ impl Ledger {
     }
 
     fn series_mut(&mut self, key: &SeriesKey, unit: Unit) -> &mut Series {
-        self.series
-            .entry(key.clone())
-            .or_insert_with(|| Series::new(unit))
+        self.series.entry(key.clone()).or_insert_with(|| Series::new(unit))
     }
 
     fn check_units(&self, block: &Block) -> Result<(), BlockError> {
         for variant in [Variant::Baseline, Variant::Challenger] {
             for (key, seen) in block.side(variant) {
                 let known = self.series.get(key).map(|s| s.unit);
-                let expected = known
-                    .or_else(|| block.baseline.get(key).map(|s| s.unit))
-                    .unwrap_or(seen.unit);
+                let expected = known.or_else(|| block.baseline.get(key).map(|s| s.unit)).unwrap_or(seen.unit);
                 if seen.unit != expected {
                     let series = key.clone();
                     return Err(BlockError::UnitMismatch {
@@ -189,11 +174,7 @@ impl Ledger {
 
     /// Names of benches that only the challenger has.
     pub(crate) fn new_benches(&self) -> Vec<&str> {
-        self.benches
-            .iter()
-            .filter(|(_, p)| p.is_new())
-            .map(|(bench, _)| bench.as_str())
-            .collect()
+        self.benches.iter().filter(|(_, p)| p.is_new()).map(|(bench, _)| bench.as_str()).collect()
     }
 
     /// What is absent and must not be: a bench of the baseline, a gated series, or a metric that was asked for.
@@ -206,44 +187,20 @@ impl Ledger {
         if let Some((bench, (round, absent))) = gaps.peek().copied() {
             let bench = bench.clone();
             let count = u32::try_from(gaps.count()).unwrap_or(u32::MAX);
-            return Some(Reason::BenchMissing {
-                bench,
-                absent,
-                round,
-                count,
-            });
+            return Some(Reason::BenchMissing { bench, absent, round, count });
         }
-        let gap = self
-            .series
-            .iter()
-            .filter(|(key, _)| policy.for_metric(&key.metric).0.gated)
-            .find_map(|(key, s)| {
-                s.presence
-                    .gap(self.blocks)
-                    .map(|(round, absent)| (key.clone(), round, absent))
-            });
+        let gap = self.series.iter().filter(|(key, _)| policy.for_metric(&key.metric).0.gated).find_map(
+            |(key, s)| s.presence.gap(self.blocks).map(|(round, absent)| (key.clone(), round, absent)),
+        );
         if let Some((series, round, absent)) = gap {
-            return Some(Reason::SeriesMissing {
-                series,
-                absent,
-                round,
-            });
+            return Some(Reason::SeriesMissing { series, absent, round });
         }
-        let asked = policy
-            .metrics
-            .iter()
-            .filter(|(_, p)| p.gated)
-            .map(|(metric, _)| metric);
+        let asked = policy.metrics.iter().filter(|(_, p)| p.gated).map(|(metric, _)| metric);
         let unseen = |metric: &&Metric| {
-            !self
-                .series
-                .iter()
-                .any(|(key, s)| key.metric.same_quantity(metric) && !s.effects.is_empty())
+            !self.series.iter().any(|(key, s)| key.metric.same_quantity(metric) && !s.effects.is_empty())
         };
         if let Some(metric) = asked.into_iter().find(unseen) {
-            return Some(Reason::MetricMissing {
-                metric: metric.clone(),
-            });
+            return Some(Reason::MetricMissing { metric: metric.clone() });
         }
         roster.gated.is_empty().then_some(Reason::NothingComparable)
     }
@@ -266,10 +223,7 @@ impl Roster {
             .filter_map(|(key, series)| Some((key.clone(), gate_or_why(policy, key, series).ok()?)))
             .collect();
         let primaries = gated.keys().filter(|key| policy.is_primary(&key.metric)).count();
-        Self {
-            gated,
-            primaries: u32::try_from(primaries).unwrap_or(u32::MAX),
-        }
+        Self { gated, primaries: u32::try_from(primaries).unwrap_or(u32::MAX) }
     }
 
     /// How many tests share alpha on the side of REJECT.
@@ -282,18 +236,12 @@ impl Roster {
 pub(crate) fn gate_or_why(policy: &Policy, key: &SeriesKey, series: &Series) -> Result<MetricPolicy, String> {
     let (metric_policy, named) = policy.for_metric(&key.metric);
     if !metric_policy.gated {
-        let why = if named {
-            "the policy only reports it"
-        } else {
-            "the policy does not name it"
-        };
+        let why = if named { "the policy only reports it" } else { "the policy does not name it" };
         return Err(why.to_owned());
     }
     if let Metric::Latency(stat) = key.metric {
         let Some(needed) = stat.samples_to_gate() else {
-            return Err(format!(
-                "the {stat} of an invocation is one sample, whatever its number of samples"
-            ));
+            return Err(format!("the {stat} of an invocation is one sample, whatever its number of samples"));
         };
         if series.min_samples < needed {
             return Err(format!(
@@ -308,10 +256,7 @@ pub(crate) fn gate_or_why(policy: &Policy, key: &SeriesKey, series: &Series) -> 
         };
         let in_tail = needed > 1;
         if let (true, Some(of), false) = (in_tail, of, named) {
-            return Err(format!(
-                "it is a {stat} of {of}; name {} in the policy to gate on it",
-                key.metric
-            ));
+            return Err(format!("it is a {stat} of {of}; name {} in the policy to gate on it", key.metric));
         }
     }
     Ok(metric_policy)

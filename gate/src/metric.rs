@@ -38,15 +38,8 @@ pub enum LatencyStat {
 
 impl LatencyStat {
     /// Every statistic, in the order in which reports list them.
-    pub const ALL: [Self; 7] = [
-        Self::Min,
-        Self::P50,
-        Self::P90,
-        Self::P99,
-        Self::P99_9,
-        Self::Mean,
-        Self::Max,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Min, Self::P50, Self::P90, Self::P99, Self::P99_9, Self::Mean, Self::Max];
 
     /// The quantile in 0..=1 that this statistic is, or none for the mean.
     pub fn quantile(self) -> Option<f64> {
@@ -143,11 +136,7 @@ impl Metric {
         let bad = name.is_empty()
             || name.len() > CUSTOM_NAME_MAX_BYTES
             || name.chars().any(|c| c == ':' || c.is_control());
-        if bad {
-            Err(MetricError::BadCustomName(name))
-        } else {
-            Ok(Self::Custom { name, better })
-        }
+        if bad { Err(MetricError::BadCustomName(name)) } else { Ok(Self::Custom { name, better }) }
     }
 
     /// Which direction of this metric is the good one.
@@ -175,14 +164,8 @@ impl fmt::Display for Metric {
             Self::Throughput => f.write_str("throughput"),
             Self::MemoryPeak => f.write_str("memory.peak"),
             Self::Instructions => f.write_str("instructions"),
-            Self::Custom {
-                name,
-                better: Better::Smaller,
-            } => write!(f, "custom.{name}"),
-            Self::Custom {
-                name,
-                better: Better::Bigger,
-            } => write!(f, "custom.{name}:bigger"),
+            Self::Custom { name, better: Better::Smaller } => write!(f, "custom.{name}"),
+            Self::Custom { name, better: Better::Bigger } => write!(f, "custom.{name}:bigger"),
         }
     }
 }
@@ -269,10 +252,7 @@ pub struct SeriesKey {
 impl SeriesKey {
     /// The series of `metric` of `bench`.
     pub fn new(bench: impl Into<String>, metric: Metric) -> Self {
-        Self {
-            bench: bench.into(),
-            metric,
-        }
+        Self { bench: bench.into(), metric }
     }
 }
 
@@ -298,28 +278,15 @@ mod tests {
             assert_eq!(serde_json::from_str::<Metric>(&json).unwrap(), metric);
         }
         assert_eq!(Metric::Latency(LatencyStat::P99_9).to_string(), "latency.p99.9");
-        assert_eq!(
-            Metric::custom("fills", Better::Bigger).unwrap().to_string(),
-            "custom.fills:bigger"
-        );
-        assert_eq!(
-            "custom.a:smaller".parse::<Metric>().unwrap().to_string(),
-            "custom.a"
-        );
+        assert_eq!(Metric::custom("fills", Better::Bigger).unwrap().to_string(), "custom.fills:bigger");
+        assert_eq!("custom.a:smaller".parse::<Metric>().unwrap().to_string(), "custom.a");
     }
 
     #[test]
     fn what_is_no_metric_is_refused() {
-        for bad in [
-            "",
-            "latency",
-            "latency.p98",
-            "custom.",
-            "custom.a:wrong",
-            "custom.a:b:bigger",
-            "memory",
-            "p99",
-        ] {
+        for bad in
+            ["", "latency", "latency.p98", "custom.", "custom.a:wrong", "custom.a:b:bigger", "memory", "p99"]
+        {
             assert!(bad.parse::<Metric>().is_err(), "{bad} was taken");
         }
         insta::assert_snapshot!("latency.p98".parse::<Metric>().unwrap_err(), @"`latency.p98` is not a metric; known are latency.{min,p50,p90,p99,p99.9,mean,max}, throughput, memory.peak, instructions, and custom.NAME or custom.NAME:bigger");

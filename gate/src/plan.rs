@@ -24,9 +24,7 @@ pub fn robust_sd(log_ratios: &[f64]) -> f64 {
 ///
 /// Held at [`TOO_MANY_PAIRS`]; an effect of zero needs that many.
 pub fn pairs_needed(robust_sd: f64, log_effect: f64, alpha: f64, tests: u32) -> u32 {
-    let needed = (factor(alpha, tests) * robust_sd / log_effect.abs())
-        .powi(2)
-        .ceil();
+    let needed = (factor(alpha, tests) * robust_sd / log_effect.abs()).powi(2).ceil();
     if needed.is_nan() {
         return TOO_MANY_PAIRS;
     }

@@ -178,14 +178,7 @@ impl Policy {
         }
         let by_default = matches!(metric, Metric::Latency(LatencyStat::P50 | LatencyStat::P99));
         let gated = by_default || self.is_primary(metric);
-        (
-            MetricPolicy {
-                margin: default_margin(metric),
-                floor: Ratio::ZERO,
-                gated,
-            },
-            false,
-        )
+        (MetricPolicy { margin: default_margin(metric), floor: Ratio::ZERO, gated }, false)
     }
 
     /// Whether this is the primary metric.
@@ -205,18 +198,11 @@ impl Policy {
         for (metric, policy) in &self.metrics {
             let MetricPolicy { margin, floor, gated } = *policy;
             if margin < Ratio::ZERO {
-                return Err(PolicyError::Margin {
-                    metric: metric.clone(),
-                    margin,
-                });
+                return Err(PolicyError::Margin { metric: metric.clone(), margin });
             }
             let both_zero = margin <= Ratio::ZERO && floor == Ratio::ZERO;
             if floor < Ratio::ZERO || (floor >= margin && !both_zero) {
-                return Err(PolicyError::Floor {
-                    metric: metric.clone(),
-                    floor,
-                    margin,
-                });
+                return Err(PolicyError::Floor { metric: metric.clone(), floor, margin });
             }
             if !gated && self.is_primary(metric) {
                 return Err(PolicyError::PrimaryNotGated(metric.clone()));
@@ -240,10 +226,7 @@ impl Policy {
         if ascending && ends_right && self.looks.len() <= MAX_LOOKS {
             return Ok(());
         }
-        Err(PolicyError::Looks {
-            looks: self.looks.clone(),
-            max_pairs: self.max_pairs,
-        })
+        Err(PolicyError::Looks { looks: self.looks.clone(), max_pairs: self.max_pairs })
     }
 }
 
@@ -306,51 +289,20 @@ mod tests {
             ..Policy::default()
         };
         let bad = [
-            Policy {
-                alpha: f64::NAN,
-                ..Policy::default()
-            },
-            Policy {
-                alpha: 0.5,
-                ..Policy::default()
-            },
-            Policy {
-                max_pairs: 0,
-                looks: vec![],
-                ..Policy::default()
-            },
-            Policy {
-                looks: vec![10, 10, 40],
-                ..Policy::default()
-            },
-            Policy {
-                looks: vec![10, 20],
-                ..Policy::default()
-            },
-            Policy {
-                looks: vec![],
-                ..Policy::default()
-            },
-            Policy {
-                looks: vec![5, 40],
-                ..Policy::default()
-            },
-            Policy {
-                min_gain: Ratio::from_percent(100),
-                ..Policy::default()
-            },
-            Policy {
-                assumed_noise: Ratio::ZERO,
-                ..Policy::default()
-            },
+            Policy { alpha: f64::NAN, ..Policy::default() },
+            Policy { alpha: 0.5, ..Policy::default() },
+            Policy { max_pairs: 0, looks: vec![], ..Policy::default() },
+            Policy { looks: vec![10, 10, 40], ..Policy::default() },
+            Policy { looks: vec![10, 20], ..Policy::default() },
+            Policy { looks: vec![], ..Policy::default() },
+            Policy { looks: vec![5, 40], ..Policy::default() },
+            Policy { min_gain: Ratio::from_percent(100), ..Policy::default() },
+            Policy { assumed_noise: Ratio::ZERO, ..Policy::default() },
             with(-0.01, 0.0, true),
             with(0.01, 0.02, true),
             with(0.01, 0.0, false),
         ];
-        let texts: Vec<String> = bad
-            .iter()
-            .map(|p| p.validate().unwrap_err().to_string())
-            .collect();
+        let texts: Vec<String> = bad.iter().map(|p| p.validate().unwrap_err().to_string()).collect();
         insta::assert_snapshot!(texts.join("\n"));
         with(0.0, 0.0, true).validate().unwrap();
     }

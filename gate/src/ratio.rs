@@ -29,11 +29,7 @@ impl Ratio {
 
     /// A relative change, 0.01 for 1%.
     pub fn new(value: f64) -> Result<Self, RatioError> {
-        if value.is_finite() && value >= -1.0 {
-            Ok(Self(value))
-        } else {
-            Err(RatioError::OutOfRange(value))
-        }
+        if value.is_finite() && value >= -1.0 { Ok(Self(value)) } else { Err(RatioError::OutOfRange(value)) }
     }
 
     /// A relative change from whole percents: `from_percent(5)` is +5%.
@@ -43,11 +39,7 @@ impl Ratio {
 
     /// The change that a log ratio stands for, `exp(x) - 1`, held at [`Ratio::MAX`]; not-a-number gives zero.
     pub fn from_log(log_ratio: f64) -> Self {
-        if log_ratio.is_nan() {
-            Self::ZERO
-        } else {
-            Self(log_ratio.exp_m1().min(Self::MAX.0))
-        }
+        if log_ratio.is_nan() { Self::ZERO } else { Self(log_ratio.exp_m1().min(Self::MAX.0)) }
     }
 
     /// The plain number, 0.01 for 1%.
@@ -106,13 +98,7 @@ mod tests {
 
     #[test]
     fn reads_and_writes_percent() {
-        for (text, shown) in [
-            ("1%", "1%"),
-            ("0.5 %", "0.5%"),
-            ("7%", "7%"),
-            ("-20%", "-20%"),
-            ("0%", "0%"),
-        ] {
+        for (text, shown) in [("1%", "1%"), ("0.5 %", "0.5%"), ("7%", "7%"), ("-20%", "-20%"), ("0%", "0%")] {
             assert_eq!(text.parse::<Ratio>().unwrap().to_string(), shown);
         }
         for bad in ["1", "%", "a%", "nan%", "inf%", "-101%", ""] {

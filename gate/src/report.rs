@@ -42,31 +42,13 @@ pub(crate) fn judge(
     boundary: impl Fn(f64) -> f64,
 ) -> Judgement {
     let share = |tests: u32| boundary(policy.alpha / f64::from(tests.max(1)));
-    let levels = Levels {
-        reject: share(roster.tests()),
-        gain: share(roster.primaries),
-        full: share(1),
-    };
+    let levels = Levels { reject: share(roster.tests()), gain: share(roster.primaries), full: share(1) };
     let mut measured = BTreeMap::new();
     for (key, series) in ledger.series.iter().filter(|(_, s)| !s.effects.is_empty()) {
         let yardstick = Yardstick::Score(Pairs::new(&series.effects));
-        let tested = gated(key, series, ledger, roster).map(|metric| {
-            test(
-                &yardstick,
-                levels,
-                metric,
-                policy.is_primary(&key.metric),
-                policy.min_gain,
-            )
-        });
-        measured.insert(
-            key.clone(),
-            Measured {
-                yardstick,
-                levels,
-                tested,
-            },
-        );
+        let tested = gated(key, series, ledger, roster)
+            .map(|metric| test(&yardstick, levels, metric, policy.is_primary(&key.metric), policy.min_gain));
+        measured.insert(key.clone(), Measured { yardstick, levels, tested });
     }
     Judgement::new(Method::ClippedSignFlip, policy, ledger, roster, measured)
 }
@@ -81,14 +63,7 @@ pub(crate) fn judge_few(policy: &Policy, ledger: &Ledger, roster: &Roster) -> Ju
         };
         let tested = gated(key, series, ledger, roster).map(|metric| few.test(&yard, metric, key));
         let (yardstick, levels) = yard;
-        measured.insert(
-            key.clone(),
-            Measured {
-                yardstick,
-                levels,
-                tested,
-            },
-        );
+        measured.insert(key.clone(), Measured { yardstick, levels, tested });
     }
     Judgement::new(Method::FewPairs, policy, ledger, roster, measured)
 }
@@ -114,14 +89,8 @@ pub(crate) fn leading(policy: &Policy, ledger: &Ledger, boundary: f64) -> Option
     }
     let (_, key, pairs) = best?;
     let better = key.metric.better();
-    let interval = pairs
-        .interval(boundary)
-        .map(|interval| natural_interval(better, interval));
-    Some(Leading {
-        series: key.clone(),
-        delta: natural(better, pairs.centre()),
-        interval,
-    })
+    let interval = pairs.interval(boundary).map(|interval| natural_interval(better, interval));
+    Some(Leading { series: key.clone(), delta: natural(better, pairs.centre()), interval })
 }
 
 /// The change of the value itself from an effect that is positive when worse.
@@ -147,18 +116,10 @@ impl Judgement {
         roster: &Roster,
         measured: BTreeMap<SeriesKey, Measured>,
     ) -> Self {
-        let tests: Vec<(&SeriesKey, Tested)> = measured
-            .iter()
-            .filter_map(|(key, m)| Some((key, m.tested?)))
-            .collect();
+        let tests: Vec<(&SeriesKey, Tested)> =
+            measured.iter().filter_map(|(key, m)| Some((key, m.tested?))).collect();
         let outcome = decide(policy.mode, &tests, ledger.missing(policy, roster));
-        Self {
-            outcome,
-            ended_early: false,
-            method,
-            measured,
-            roster: roster.clone(),
-        }
+        Self { outcome, ended_early: false, method, measured, roster: roster.clone() }
     }
 
     /// Writes the verdict; what nothing decided is INCONCLUSIVE.
@@ -174,10 +135,8 @@ impl Judgement {
         let inconclusive = open.map(|reason| (Decision::Inconclusive, reason));
         let findings = self.findings(policy, ledger);
         let notes = self.notes(policy, ledger, seed, looks_taken, &findings);
-        let (decision, reason) = self
-            .outcome
-            .or(inconclusive)
-            .unwrap_or((Decision::Inconclusive, Reason::NothingComparable));
+        let (decision, reason) =
+            self.outcome.or(inconclusive).unwrap_or((Decision::Inconclusive, Reason::NothingComparable));
         let few = self.method == Method::FewPairs && ledger.blocks > 0;
         Verdict {
             decision,
@@ -199,16 +158,10 @@ impl Judgement {
 
     /// Why nothing is decided at the end of the data.
     fn open_reason(&self, policy: &Policy, ledger: &Ledger) -> Reason {
-        let tests: Vec<(&SeriesKey, Tested)> = self
-            .measured
-            .iter()
-            .filter_map(|(key, m)| Some((key, m.tested?)))
-            .collect();
+        let tests: Vec<(&SeriesKey, Tested)> =
+            self.measured.iter().filter_map(|(key, m)| Some((key, m.tested?))).collect();
         let pairs = ledger.blocks;
-        let not_enough = Reason::NotEnoughPairs {
-            pairs,
-            max: policy.max_pairs.max(pairs),
-        };
+        let not_enough = Reason::NotEnoughPairs { pairs, max: policy.max_pairs.max(pairs) };
         if let Some(reason) = faster_but_unsafe(&tests) {
             return reason;
         }
@@ -221,11 +174,7 @@ impl Judgement {
             let needs = pairs_needed(sd, metric.margin.ln_1p(), policy.alpha, self.roster.tests());
             Some((needs, key.clone()))
         };
-        let noisiest = tests
-            .iter()
-            .filter(|(_, t)| !t.not_worse)
-            .filter_map(|(key, _)| needs(key))
-            .max();
+        let noisiest = tests.iter().filter(|(_, t)| !t.not_worse).filter_map(|(key, _)| needs(key)).max();
         match noisiest {
             Some((needs, series)) if needs > policy.max_pairs && needs < TOO_MANY_PAIRS => {
                 Reason::TooNoisy { series, pairs, needs }
@@ -254,9 +203,7 @@ impl Judgement {
         let (baseline, challenger) = central_values(series, better, effect);
         let metric = policy.for_metric(&key.metric).0;
         let class = measured.tested.map_or_else(
-            || FindingClass::NotGated {
-                why: Self::why_not(policy, ledger, key, series),
-            },
+            || FindingClass::NotGated { why: Self::why_not(policy, ledger, key, series) },
             Tested::class,
         );
         Finding {
@@ -297,10 +244,7 @@ impl Judgement {
         let mut notes = Vec::new();
         let new = ledger.new_benches();
         if !new.is_empty() {
-            notes.push(format!(
-                "new in the challenger, nothing to compare with: {}",
-                some_names(&new)
-            ));
+            notes.push(format!("new in the challenger, nothing to compare with: {}", some_names(&new)));
         }
         if seed.is_none() && self.method == Method::ClippedSignFlip {
             let drift = "no coin drew the order of these pairs: a drift between the variants would look like a change";
@@ -320,10 +264,8 @@ impl Judgement {
             .collect();
         if !ungated.is_empty() {
             let names: Vec<&str> = ungated.iter().map(String::as_str).collect();
-            notes.push(format!(
-                "the policy gates these, but they could not be gated: {}",
-                some_names(&names)
-            ));
+            notes
+                .push(format!("the policy gates these, but they could not be gated: {}", some_names(&names)));
         }
         let excluded = policy.mode == Mode::Faster && self.method == Method::ClippedSignFlip;
         if excluded && self.roster.primaries == 0 && !self.roster.gated.is_empty() {
@@ -348,12 +290,7 @@ fn settle_with(reason: &Reason, method: Method) -> String {
 }
 
 fn some_names(names: &[&str]) -> String {
-    let shown = names
-        .iter()
-        .take(NAMES_PER_NOTE)
-        .copied()
-        .collect::<Vec<_>>()
-        .join(", ");
+    let shown = names.iter().take(NAMES_PER_NOTE).copied().collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(NAMES_PER_NOTE) {
         0 => shown,
         more => format!("{shown} and {more} more"),
@@ -372,9 +309,5 @@ fn central_values(series: &Series, better: Better, effect: f64) -> (f64, f64) {
     };
     // A product near the edge of the numbers may overflow; the first pair is finite by the block's check.
     let (baseline, challenger) = ((middle - half).exp(), (middle + half).exp());
-    if baseline.is_finite() && challenger.is_finite() {
-        (baseline, challenger)
-    } else {
-        series.first_pair
-    }
+    if baseline.is_finite() && challenger.is_finite() { (baseline, challenger) } else { series.first_pair }
 }

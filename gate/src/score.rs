@@ -117,11 +117,7 @@ impl Pairs {
             }
             let halve = step < HALVINGS || step % 3 == 0;
             let secant = b - below * (b - a) / (below - above);
-            let at = if halve || !(a < secant && secant < b) {
-                f64::midpoint(a, b)
-            } else {
-                secant
-            };
+            let at = if halve || !(a < secant && secant < b) { f64::midpoint(a, b) } else { secant };
             let height = self.z(at) - level;
             if !halve && height.abs() < AT_LEVEL {
                 return at;
@@ -161,11 +157,7 @@ impl Pairs {
         if n % 2 == 1 {
             return kth;
         }
-        let left = if from > 0 {
-            (t - d[from - 1]).abs()
-        } else {
-            f64::INFINITY
-        };
+        let left = if from > 0 { (t - d[from - 1]).abs() } else { f64::INFINITY };
         let right = d.get(from + k).map_or(f64::INFINITY, |v| (v - t).abs());
         f64::midpoint(kth, left.min(right))
     }
@@ -189,10 +181,7 @@ mod tests {
     fn by_hand() {
         // d = 1, 2, 3 at t = 0: median 2, s = 1.4826, u = 0.67449, 1, 1.
         let z = Pairs::new(&[1.0, 2.0, 3.0]).z(0.0);
-        assert!(
-            (z - 2.674_490_760_8 / (2.0 + 0.454_937_787f64).sqrt()).abs() < 1e-6,
-            "{z}"
-        );
+        assert!((z - 2.674_490_760_8 / (2.0 + 0.454_937_787f64).sqrt()).abs() < 1e-6, "{z}");
         assert!((Pairs::new(&[0.5; 16]).z(0.0) - 4.0).abs() < 1e-9);
         assert!(Pairs::new(&[0.0; 9]).z(0.0).abs() < 1e-12);
         assert!(Pairs::new(&[]).z(0.0).abs() < 1e-12);

@@ -17,11 +17,7 @@ pub fn rank(count: u64, q: f64) -> Option<u64> {
     // q * n may land a hair above a whole number (0.07 * 100 = 7.000000000000001): that hair is no new rank.
     let exact = q * count as f64;
     let near = exact.round();
-    let up = if (exact - near).abs() <= near * 1e-12 {
-        near
-    } else {
-        exact.ceil()
-    };
+    let up = if (exact - near).abs() <= near * 1e-12 { near } else { exact.ceil() };
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -32,11 +28,7 @@ pub fn rank(count: u64, q: f64) -> Option<u64> {
 
 /// The arithmetic mean; none for an empty slice.
 pub fn mean(values: &[f64]) -> Option<f64> {
-    if values.is_empty() {
-        None
-    } else {
-        Some(values.iter().sum::<f64>() / values.len() as f64)
-    }
+    if values.is_empty() { None } else { Some(values.iter().sum::<f64>() / values.len() as f64) }
 }
 
 /// The sample standard deviation (divisor n - 1); none below two values.
@@ -60,9 +52,7 @@ pub fn median(values: &[f64]) -> Option<f64> {
     if sorted.len() % 2 == 1 {
         return Some(upper);
     }
-    sorted
-        .get(half.checked_sub(1)?)
-        .map(|lower| f64::midpoint(*lower, upper))
+    sorted.get(half.checked_sub(1)?).map(|lower| f64::midpoint(*lower, upper))
 }
 
 /// The median absolute deviation from the median, unscaled; none for an empty slice.
@@ -83,15 +73,9 @@ mod tests {
     #[test]
     fn nearest_rank_by_hand() {
         let five = [15.0, 20.0, 35.0, 40.0, 50.0];
-        for (q, want) in [
-            (0.0, 15.0),
-            (0.05, 15.0),
-            (0.3, 20.0),
-            (0.4, 20.0),
-            (0.5, 35.0),
-            (0.99, 50.0),
-            (1.0, 50.0),
-        ] {
+        for (q, want) in
+            [(0.0, 15.0), (0.05, 15.0), (0.3, 20.0), (0.4, 20.0), (0.5, 35.0), (0.99, 50.0), (1.0, 50.0)]
+        {
             assert_eq!(quantile(&five, q), Some(want), "q = {q}");
         }
         let hundred: Vec<f64> = (1..=100).map(f64::from).collect();
@@ -110,10 +94,7 @@ mod tests {
         assert_eq!(median(&[4.0, 1.0, 2.0, 8.0]), Some(3.0));
         assert_eq!(mad(&[1.0, 1.0, 2.0, 2.0, 4.0, 6.0, 9.0]), Some(1.0));
         assert_eq!(sample_sd(&[1.0, 3.0]), Some(2.0f64.sqrt()));
-        assert_eq!(
-            (mean(&[]), median(&[]), mad(&[]), sample_sd(&[1.0])),
-            (None, None, None, None)
-        );
+        assert_eq!((mean(&[]), median(&[]), mad(&[]), sample_sd(&[1.0])), (None, None, None, None));
     }
 
     proptest! {

@@ -156,10 +156,7 @@ impl fmt::Display for Reason {
         match self {
             Self::FasterProven { faster, of } => write!(f, "faster on {faster} of {of}, slower on none"),
             Self::NotSlowerProven { series } => {
-                write!(
-                    f,
-                    "proven not slower than the margin on all {series} gated series"
-                )
+                write!(f, "proven not slower than the margin on all {series} gated series")
             }
             Self::SlowerProven { slower, of } => write!(f, "slower on {slower} of {of}"),
             Self::ChallengerFailed { failed, of } => {
@@ -168,21 +165,13 @@ impl fmt::Display for Reason {
             Self::NoChangeProven => {
                 f.write_str("no change proven: nothing gained, nothing lost beyond the margins")
             }
-            Self::FasterNotSafe {
-                faster,
-                unproven,
-                unproven_count,
-            } => write!(
+            Self::FasterNotSafe { faster, unproven, unproven_count } => write!(
                 f,
                 "faster on {faster}, but a slowdown beyond the margin cannot be excluded on {unproven}{}",
                 and_others(*unproven_count)
             ),
             Self::NotEnoughPairs { pairs, max } => {
-                write!(
-                    f,
-                    "nothing proven in {pairs} of at most {max} {}",
-                    plural(*max, "pair")
-                )
+                write!(f, "nothing proven in {pairs} of at most {max} {}", plural(*max, "pair"))
             }
             Self::TooNoisy { series, pairs, needs } => write!(
                 f,
@@ -194,10 +183,7 @@ impl fmt::Display for Reason {
             | Self::NothingComparable => f.write_str(&self.what_is_absent()),
             Self::Cancelled { pairs } => write!(f, "cancelled after {pairs} {}", plural(*pairs, "pair")),
             Self::Disturbed { voided, of } => {
-                write!(
-                    f,
-                    "{voided} of {of} rounds were void: the box was disturbed while it measured"
-                )
+                write!(f, "{voided} of {of} rounds were void: the box was disturbed while it measured")
             }
         }
     }
@@ -207,22 +193,10 @@ impl Reason {
     /// The text of the reasons that speak of something absent; empty for all others.
     fn what_is_absent(&self) -> String {
         match self {
-            Self::BenchMissing {
-                bench,
-                absent,
-                round,
-                count,
-            } => {
-                format!(
-                    "{bench} is missing in {absent} in round {round}{}",
-                    and_others(*count)
-                )
+            Self::BenchMissing { bench, absent, round, count } => {
+                format!("{bench} is missing in {absent} in round {round}{}", and_others(*count))
             }
-            Self::SeriesMissing {
-                series,
-                absent,
-                round,
-            } => {
+            Self::SeriesMissing { series, absent, round } => {
                 format!("{series} is missing in {absent} in round {round}")
             }
             Self::MetricMissing { metric } => {
@@ -253,11 +227,7 @@ fn and_others(count: u32) -> String {
 }
 
 fn plural(count: u32, word: &str) -> String {
-    if count == 1 {
-        word.to_owned()
-    } else {
-        format!("{word}s")
-    }
+    if count == 1 { word.to_owned() } else { format!("{word}s") }
 }
 
 /// What is proven about one series.
@@ -400,31 +370,12 @@ mod tests {
             Reason::SlowerProven { slower: 1, of: 4 },
             Reason::ChallengerFailed { failed: 3, of: 12 },
             Reason::NoChangeProven,
-            Reason::FasterNotSafe {
-                faster: 1,
-                unproven: series.clone(),
-                unproven_count: 3,
-            },
+            Reason::FasterNotSafe { faster: 1, unproven: series.clone(), unproven_count: 3 },
             Reason::NotEnoughPairs { pairs: 1, max: 1 },
-            Reason::TooNoisy {
-                series: series.clone(),
-                pairs: 40,
-                needs: 207,
-            },
-            Reason::BenchMissing {
-                bench: "cancel".into(),
-                absent: Absent::Challenger,
-                round: 3,
-                count: 1,
-            },
-            Reason::SeriesMissing {
-                series,
-                absent: Absent::Both,
-                round: 0,
-            },
-            Reason::MetricMissing {
-                metric: Metric::MemoryPeak,
-            },
+            Reason::TooNoisy { series: series.clone(), pairs: 40, needs: 207 },
+            Reason::BenchMissing { bench: "cancel".into(), absent: Absent::Challenger, round: 3, count: 1 },
+            Reason::SeriesMissing { series, absent: Absent::Both, round: 0 },
+            Reason::MetricMissing { metric: Metric::MemoryPeak },
             Reason::NothingComparable,
             Reason::Cancelled { pairs: 7 },
             Reason::Disturbed { voided: 9, of: 30 },

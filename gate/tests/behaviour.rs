@@ -12,38 +12,22 @@ use darwin_gate::{
 
 fn named(metric: Metric, margin_percent: u8) -> BTreeMap<Metric, MetricPolicy> {
     let margin = Ratio::from_percent(margin_percent);
-    BTreeMap::from([(
-        metric,
-        MetricPolicy {
-            margin,
-            floor: Ratio::ZERO,
-            gated: true,
-        },
-    )])
+    BTreeMap::from([(metric, MetricPolicy { margin, floor: Ratio::ZERO, gated: true })])
 }
 
 #[test]
 fn clear_changes_are_judged_at_an_early_look() {
-    let slower = run(
-        Policy::default(),
-        &p50_blocks(&Noise::new(1).normals(40, 0.05, 0.01)),
-    );
+    let slower = run(Policy::default(), &p50_blocks(&Noise::new(1).normals(40, 0.05, 0.01)));
     assert_eq!(slower.decision, Decision::Reject);
     assert_eq!(slower.reason, Reason::SlowerProven { slower: 1, of: 1 });
-    assert_eq!(
-        (slower.pairs, slower.looks_taken, slower.method),
-        (14, 2, Method::ClippedSignFlip)
-    );
+    assert_eq!((slower.pairs, slower.looks_taken, slower.method), (14, 2, Method::ClippedSignFlip));
     let finding = &slower.findings[0];
     assert_eq!(finding.class, FindingClass::Slower);
     let (low, high) = finding.interval.unwrap();
     assert!(low < finding.delta && finding.delta < high && low > Ratio::ZERO);
     assert!((finding.challenger / finding.baseline - 1.0 - finding.delta.get()).abs() < 1e-12);
 
-    let faster = run(
-        Policy::default(),
-        &p50_blocks(&Noise::new(2).normals(40, -0.05, 0.01)),
-    );
+    let faster = run(Policy::default(), &p50_blocks(&Noise::new(2).normals(40, -0.05, 0.01)));
     assert_eq!(faster.decision, Decision::Approve);
     assert_eq!(faster.reason, Reason::FasterProven { faster: 1, of: 1 });
     assert_eq!(faster.assumption, None);
@@ -53,18 +37,9 @@ fn clear_changes_are_judged_at_an_early_look() {
 fn no_change_is_proven_and_named() {
     let quiet = p50_blocks(&Noise::new(3).normals(40, 0.0, 0.002));
     let verdict = run(Policy::default(), &quiet);
-    assert_eq!(
-        (verdict.decision, &verdict.reason),
-        (Decision::Inconclusive, &Reason::NoChangeProven)
-    );
+    assert_eq!((verdict.decision, &verdict.reason), (Decision::Inconclusive, &Reason::NoChangeProven));
     assert_eq!(verdict.findings[0].class, FindingClass::Same);
-    let no_slower = run(
-        Policy {
-            mode: Mode::NoSlower,
-            ..Policy::default()
-        },
-        &quiet,
-    );
+    let no_slower = run(Policy { mode: Mode::NoSlower, ..Policy::default() }, &quiet);
     assert_eq!(
         (no_slower.decision, no_slower.reason),
         (Decision::Approve, Reason::NotSlowerProven { series: 1 })
@@ -73,14 +48,9 @@ fn no_change_is_proven_and_named() {
 
 #[test]
 fn noise_is_called_noise_with_the_pairs_that_it_needs() {
-    let verdict = run(
-        Policy::default(),
-        &p50_blocks(&Noise::new(4).normals(40, 0.0, 0.05)),
-    );
+    let verdict = run(Policy::default(), &p50_blocks(&Noise::new(4).normals(40, 0.0, 0.05)));
     assert_eq!(verdict.decision, Decision::Inconclusive);
-    let Reason::TooNoisy { needs, pairs: 40, .. } = verdict.reason else {
-        panic!("{}", verdict.reason)
-    };
+    let Reason::TooNoisy { needs, pairs: 40, .. } = verdict.reason else { panic!("{}", verdict.reason) };
     assert!((200..800).contains(&needs), "{needs}");
     assert!(verdict.settle_with.unwrap().contains(&needs.to_string()));
 }
@@ -91,10 +61,7 @@ fn a_worse_tail_spoils_a_better_median() {
     let blocks: Vec<Block> = (0..40)
         .map(|round| {
             let (fast, slow) = (-0.05 + 0.01 * noise.normal(), 0.12 + 0.02 * noise.normal());
-            block(
-                round,
-                &[(key("b", P50), 100.0, fast), (key("b", P99), 900.0, slow)],
-            )
+            block(round, &[(key("b", P50), 100.0, fast), (key("b", P99), 900.0, slow)])
         })
         .collect();
     let verdict = run(Policy::default(), &blocks);
@@ -117,17 +84,11 @@ fn bigger_is_better_for_throughput() {
             block
         })
         .collect();
-    let policy = Policy {
-        primary: Metric::Throughput,
-        ..Policy::default()
-    };
+    let policy = Policy { primary: Metric::Throughput, ..Policy::default() };
     let verdict = run(policy, &blocks);
     assert_eq!(verdict.decision, Decision::Approve);
     let finding = &verdict.findings[0];
-    assert_eq!(
-        (finding.better, finding.class.clone()),
-        (Better::Bigger, FindingClass::Faster)
-    );
+    assert_eq!((finding.better, finding.class.clone()), (Better::Bigger, FindingClass::Faster));
     let (low, high) = finding.interval.unwrap();
     assert!(low < finding.delta && finding.delta < high);
     assert!((finding.delta.get() - 0.2214).abs() < 0.02, "{}", finding.delta);
@@ -144,46 +105,19 @@ fn bigger_is_better_for_throughput() {
 fn blocks_come_once_and_in_order() {
     let blocks = p50_blocks(&[0.0; 40]);
     let mut gate = Gate::new(Policy::default(), Some(SEED)).unwrap();
-    assert_eq!(
-        gate.push(&blocks[1]),
-        Err(BlockError::Gap {
-            round: 1,
-            expected: 0
-        })
-    );
+    assert_eq!(gate.push(&blocks[1]), Err(BlockError::Gap { round: 1, expected: 0 }));
     assert_eq!(gate.push(&blocks[0]), Ok(Step::Continue));
     let before = gate.progress();
-    assert_eq!(
-        gate.push(&blocks[0]),
-        Err(BlockError::Duplicate {
-            round: 0,
-            expected: 1
-        })
-    );
-    assert_eq!(
-        gate.push(&blocks[2]),
-        Err(BlockError::Gap {
-            round: 2,
-            expected: 1
-        })
-    );
+    assert_eq!(gate.push(&blocks[0]), Err(BlockError::Duplicate { round: 0, expected: 1 }));
+    assert_eq!(gate.push(&blocks[2]), Err(BlockError::Gap { round: 2, expected: 1 }));
     assert_eq!(gate.progress(), before);
     for block in &blocks[1..13] {
         assert!(!matches!(gate.push(block).unwrap(), Step::Decided(_)));
     }
     // Pairs without any noise: proven at the second look.
     assert!(matches!(gate.push(&blocks[13]).unwrap(), Step::Decided(_)));
-    assert_eq!(
-        gate.push(&blocks[14]),
-        Err(BlockError::AlreadyDecided { round: 14, pairs: 14 })
-    );
-    assert_eq!(
-        gate.push(&blocks[13]),
-        Err(BlockError::Duplicate {
-            round: 13,
-            expected: 14
-        })
-    );
+    assert_eq!(gate.push(&blocks[14]), Err(BlockError::AlreadyDecided { round: 14, pairs: 14 }));
+    assert_eq!(gate.push(&blocks[13]), Err(BlockError::Duplicate { round: 13, expected: 14 }));
     assert_eq!(gate.finish(EndOfData::Cancelled), *gate.verdict().unwrap());
 }
 
@@ -193,42 +127,17 @@ fn values_without_a_ratio_are_refused_and_change_nothing() {
     let mut texts = Vec::new();
     for value in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let mut bad = good.clone();
-        bad.challenger
-            .insert(key("b", P50), Observation { value, ..seen(1.0) });
+        bad.challenger.insert(key("b", P50), Observation { value, ..seen(1.0) });
         let mut gate = Gate::new(Policy::default(), None).unwrap();
         texts.push(gate.push(bad).unwrap_err().to_string());
         assert_eq!(gate.push(&good), Ok(Step::Continue));
     }
     let mut empty = good.clone();
-    empty.baseline.insert(
-        key("b", P50),
-        Observation {
-            samples: 0,
-            ..seen(1.0)
-        },
-    );
-    texts.push(
-        Gate::new(Policy::default(), None)
-            .unwrap()
-            .push(empty)
-            .unwrap_err()
-            .to_string(),
-    );
+    empty.baseline.insert(key("b", P50), Observation { samples: 0, ..seen(1.0) });
+    texts.push(Gate::new(Policy::default(), None).unwrap().push(empty).unwrap_err().to_string());
     let mut other_unit = good.clone();
-    other_unit.challenger.insert(
-        key("b", P50),
-        Observation {
-            unit: Unit::Bytes,
-            ..seen(1.0)
-        },
-    );
-    texts.push(
-        Gate::new(Policy::default(), None)
-            .unwrap()
-            .push(other_unit)
-            .unwrap_err()
-            .to_string(),
-    );
+    other_unit.challenger.insert(key("b", P50), Observation { unit: Unit::Bytes, ..seen(1.0) });
+    texts.push(Gate::new(Policy::default(), None).unwrap().push(other_unit).unwrap_err().to_string());
     insta::assert_snapshot!(texts.join("\n"));
 }
 
@@ -245,22 +154,14 @@ fn a_bench_that_vanishes_is_never_green() {
     let blocks: Vec<Block> = (0..40).map(|round| two(round, round < 12)).collect();
     let verdict = run(Policy::default(), &blocks);
     assert_eq!(verdict.decision, Decision::Inconclusive);
-    let gone = |absent, round| Reason::BenchMissing {
-        bench: "z".to_owned(),
-        absent,
-        round,
-        count: 1,
-    };
+    let gone = |absent, round| Reason::BenchMissing { bench: "z".to_owned(), absent, round, count: 1 };
     assert_eq!(verdict.reason, gone(Absent::Both, 12));
     // Never there in the challenger.
     let mut blocks: Vec<Block> = (0..40).map(|round| two(round, true)).collect();
     for b in &mut blocks {
         b.challenger.remove(&key("z", P50));
     }
-    assert_eq!(
-        run(Policy::default(), &blocks).reason,
-        gone(Absent::Challenger, 0)
-    );
+    assert_eq!(run(Policy::default(), &blocks).reason, gone(Absent::Challenger, 0));
     // New in the challenger: a note, and the rest is judged.
     let mut blocks: Vec<Block> = (0..40).map(|round| two(round, true)).collect();
     for b in &mut blocks {
@@ -268,10 +169,7 @@ fn a_bench_that_vanishes_is_never_green() {
     }
     let verdict = run(Policy::default(), &blocks);
     assert_eq!(verdict.decision, Decision::Approve);
-    assert_eq!(
-        verdict.notes,
-        ["new in the challenger, nothing to compare with: z"]
-    );
+    assert_eq!(verdict.notes, ["new in the challenger, nothing to compare with: z"]);
     // A slowdown is still a slowdown.
     let blocks: Vec<Block> = (0..40)
         .map(|round| {
@@ -280,14 +178,7 @@ fn a_bench_that_vanishes_is_never_green() {
             b
         })
         .collect();
-    let mut gate = Gate::new(
-        Policy {
-            looks: vec![14, 40],
-            ..Policy::default()
-        },
-        None,
-    )
-    .unwrap();
+    let mut gate = Gate::new(Policy { looks: vec![14, 40], ..Policy::default() }, None).unwrap();
     let steps: Vec<Step> = blocks[..14].iter().map(|b| gate.push(b).unwrap()).collect();
     assert!(matches!(steps.last(), Some(Step::Decided(v)) if v.decision == Decision::Reject));
 }
@@ -295,35 +186,16 @@ fn a_bench_that_vanishes_is_never_green() {
 #[test]
 fn what_the_policy_asks_for_must_be_there() {
     let blocks = p50_blocks(&[-0.2; 40]);
-    let policy = Policy {
-        metrics: named(Metric::MemoryPeak, 5),
-        ..Policy::default()
-    };
-    assert_eq!(
-        run(policy.clone(), &blocks).reason,
-        Reason::MetricMissing {
-            metric: Metric::MemoryPeak
-        }
-    );
+    let policy = Policy { metrics: named(Metric::MemoryPeak, 5), ..Policy::default() };
+    assert_eq!(run(policy.clone(), &blocks).reason, Reason::MetricMissing { metric: Metric::MemoryPeak });
     let mut one_sided = blocks;
     let memory = key("b", Metric::MemoryPeak);
-    let peak = Observation {
-        unit: Unit::Bytes,
-        samples: 1,
-        ..seen(1e6)
-    };
+    let peak = Observation { unit: Unit::Bytes, samples: 1, ..seen(1e6) };
     for b in &mut one_sided {
         b.baseline.insert(memory.clone(), peak);
     }
     let reason = run(policy, &one_sided).reason;
-    assert_eq!(
-        reason,
-        Reason::SeriesMissing {
-            series: memory,
-            absent: Absent::Challenger,
-            round: 0
-        }
-    );
+    assert_eq!(reason, Reason::SeriesMissing { series: memory, absent: Absent::Challenger, round: 0 });
     // Unasked, it is no concern of the gate's.
     assert_eq!(run(Policy::default(), &one_sided).decision, Decision::Approve);
 }
@@ -349,24 +221,15 @@ fn a_tail_needs_samples_and_the_right_evidence() {
         }
     };
     let default = Policy::default();
-    let asked = Policy {
-        metrics: named(P99, 5),
-        ..Policy::default()
-    };
-    assert_eq!(
-        why(1_999, Evidence::A, &default),
-        "p99 needs 2000 samples per invocation, and one had 1999"
-    );
+    let asked = Policy { metrics: named(P99, 5), ..Policy::default() };
+    assert_eq!(why(1_999, Evidence::A, &default), "p99 needs 2000 samples per invocation, and one had 1999");
     assert_eq!(why(2_000, Evidence::A, &default), "slower");
     assert_eq!(
         why(2_000, Evidence::B, &default),
         "it is a p99 of batch means; name latency.p99 in the policy to gate on it"
     );
     assert_eq!(why(2_000, Evidence::B, &asked), "slower");
-    assert_eq!(
-        why(10, Evidence::A, &asked),
-        "p99 needs 2000 samples per invocation, and one had 10"
-    );
+    assert_eq!(why(10, Evidence::A, &asked), "p99 needs 2000 samples per invocation, and one had 10");
 }
 
 #[test]
@@ -380,14 +243,8 @@ fn the_end_of_the_data_says_what_it_says() {
         assert!(!matches!(gate.push(block).unwrap(), Step::Decided(_)));
     }
     let ended = gate.finish(EndOfData::TimeBudget);
-    assert_eq!(
-        (ended.decision, ended.pairs, ended.looks_taken),
-        (Decision::Reject, 24, 4)
-    );
-    assert_eq!(
-        ended.notes,
-        ["the data ended early: look 4 was taken at 24 pairs with all of alpha"]
-    );
+    assert_eq!((ended.decision, ended.pairs, ended.looks_taken), (Decision::Reject, 24, 4));
+    assert_eq!(ended.notes, ["the data ended early: look 4 was taken at 24 pairs with all of alpha"]);
     let cancelled = gate.finish(EndOfData::Cancelled);
     assert_eq!(
         (cancelled.decision, cancelled.reason),
@@ -395,11 +252,7 @@ fn the_end_of_the_data_says_what_it_says() {
     );
     let failed = gate.finish(EndOfData::ChallengerFailed { failed: 3, of: 27 });
     assert_eq!(failed.reason, Reason::ChallengerFailed { failed: 3, of: 27 });
-    assert_eq!(
-        gate.finish(EndOfData::ChallengerFailed { failed: 2, of: 26 })
-            .reason,
-        ended.reason
-    );
+    assert_eq!(gate.finish(EndOfData::ChallengerFailed { failed: 2, of: 26 }).reason, ended.reason);
     let disturbed = gate.finish(EndOfData::Disturbed { voided: 7, of: 31 });
     assert_eq!(disturbed.decision, Decision::Inconclusive);
     assert_eq!(gate.progress().decided, None);
@@ -412,16 +265,9 @@ fn a_look_reports_what_stands_out() {
     let mut last = Step::Continue;
     for round in 0..14 {
         let (dull, bright) = (0.03 * noise.normal(), -0.02 + 0.03 * noise.normal());
-        last = gate
-            .push(block(
-                round,
-                &[(key("a", P50), 1.0, dull), (key("z", P50), 1.0, bright)],
-            ))
-            .unwrap();
+        last = gate.push(block(round, &[(key("a", P50), 1.0, dull), (key("z", P50), 1.0, bright)])).unwrap();
     }
-    let Step::Look(look) = last else {
-        panic!("{last:?}")
-    };
+    let Step::Look(look) = last else { panic!("{last:?}") };
     assert_eq!((look.pairs, look.next_look), (14, Some(20)));
     let leading = look.leading.unwrap();
     assert_eq!(leading.series.bench, "z");
@@ -434,19 +280,10 @@ fn a_look_reports_what_stands_out() {
 fn nothing_at_all_is_inconclusive() {
     let gate = Gate::new(Policy::default(), None).unwrap();
     let verdict = gate.finish(EndOfData::MaxPairs);
-    assert_eq!(
-        (verdict.decision, verdict.reason),
-        (Decision::Inconclusive, Reason::NothingComparable)
-    );
+    assert_eq!((verdict.decision, verdict.reason), (Decision::Inconclusive, Reason::NothingComparable));
     let mut gate = Gate::new(Policy::default().with_max_pairs(1), None).unwrap();
-    let empty = Block {
-        baseline: BTreeMap::new(),
-        challenger: BTreeMap::new(),
-        ..block(0, &[])
-    };
-    let Step::Decided(verdict) = gate.push(empty).unwrap() else {
-        panic!("undecided")
-    };
+    let empty = Block { baseline: BTreeMap::new(), challenger: BTreeMap::new(), ..block(0, &[]) };
+    let Step::Decided(verdict) = gate.push(empty).unwrap() else { panic!("undecided") };
     assert_eq!(verdict.reason, Reason::NothingComparable);
 }
 
@@ -460,28 +297,18 @@ fn extreme_values_stay_finite() {
         })
         .collect();
     let json = serde_json::to_string(&run(Policy::default(), &blocks)).unwrap();
-    assert!(
-        json.contains("REJECT") && !json.contains("null,\"challenger"),
-        "{json}"
-    );
+    assert!(json.contains("REJECT") && !json.contains("null,\"challenger"), "{json}");
     let back: darwin_gate::Verdict = serde_json::from_str(&json).unwrap();
     assert_eq!(serde_json::to_string(&back).unwrap(), json);
 }
 
 #[test]
 fn ten_thousand_benches_are_judged_in_one_gate() {
-    let policy = Policy {
-        alpha: 0.4,
-        ..Policy::default().with_max_pairs(40)
-    };
-    let series: Vec<_> = (0..10_000)
-        .map(|i| (key(&format!("bench {i:05}"), P50), 100.0, 0.1))
-        .collect();
+    let policy = Policy { alpha: 0.4, ..Policy::default().with_max_pairs(40) };
+    let series: Vec<_> = (0..10_000).map(|i| (key(&format!("bench {i:05}"), P50), 100.0, 0.1)).collect();
     let mut gate = Gate::new(policy, Some(SEED)).unwrap();
     let mut steps = (0..40).map(|round| gate.push(block(round, &series)).unwrap());
-    let verdict = steps
-        .find_map(|s| if let Step::Decided(v) = s { Some(v) } else { None })
-        .unwrap();
+    let verdict = steps.find_map(|s| if let Step::Decided(v) = s { Some(v) } else { None }).unwrap();
     assert_eq!(verdict.decision, Decision::Reject);
     assert_eq!(verdict.findings.len(), 10_000);
 }
@@ -496,15 +323,9 @@ fn every_gated_series_costs_a_reject_its_share_of_alpha() {
             if companion {
                 series.push((key("c", P50), 10.0, 0.0));
             }
-            assert!(!matches!(
-                gate.push(block(round, &series)).unwrap(),
-                Step::Decided(_)
-            ));
+            assert!(!matches!(gate.push(block(round, &series)).unwrap(), Step::Decided(_)));
         }
         gate.finish(EndOfData::MaxPairs).decision
     };
-    assert_eq!(
-        (verdict(false), verdict(true)),
-        (Decision::Reject, Decision::Inconclusive)
-    );
+    assert_eq!((verdict(false), verdict(true)), (Decision::Reject, Decision::Inconclusive));
 }

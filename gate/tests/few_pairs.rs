@@ -23,10 +23,7 @@ fn saved(value: impl Fn(f64, f64) -> (f64, f64)) -> Block {
         let (a, b) = value(baseline, challenger);
         for metric in [P50, P99] {
             for (side, value) in [(&mut block.baseline, a), (&mut block.challenger, b)] {
-                let seen = darwin_gate::Observation {
-                    samples,
-                    ..common::seen(value)
-                };
+                let seen = darwin_gate::Observation { samples, ..common::seen(value) };
                 side.insert(key(bench, metric.clone()), seen);
             }
         }
@@ -41,10 +38,7 @@ fn one_pair() -> Policy {
 #[test]
 fn a_big_change_is_judged_with_its_assumption() {
     let verdict = run(one_pair(), &[saved(|a, b| (a, b))]);
-    assert_eq!(
-        (verdict.decision, verdict.method),
-        (Decision::Approve, Method::FewPairs)
-    );
+    assert_eq!((verdict.decision, verdict.method), (Decision::Approve, Method::FewPairs));
     assert_eq!(verdict.reason, Reason::FasterProven { faster: 2, of: 4 });
     assert!((verdict.findings[6].baseline - 21_162.0).abs() < f64::EPSILON);
     assert!(
@@ -52,10 +46,7 @@ fn a_big_change_is_judged_with_its_assumption() {
     );
     insta::assert_snapshot!(verdict.assumption.unwrap());
     let back = run(one_pair(), &[saved(|a, b| (b, a))]);
-    assert_eq!(
-        (back.decision, back.reason),
-        (Decision::Reject, Reason::SlowerProven { slower: 2, of: 4 })
-    );
+    assert_eq!((back.decision, back.reason), (Decision::Reject, Reason::SlowerProven { slower: 2, of: 4 }));
 }
 
 #[test]
@@ -72,54 +63,28 @@ fn a_small_change_is_not() {
 fn a_gain_with_a_loss_elsewhere_is_not_approved() {
     let mut block = saved(|a, b| (a, b));
     let worse = key("test_best", P50);
-    block
-        .challenger
-        .insert(worse.clone(), common::seen(153.83 * 1.08));
+    block.challenger.insert(worse.clone(), common::seen(153.83 * 1.08));
     let verdict = run(one_pair(), &[block]);
     assert_eq!(verdict.decision, Decision::Inconclusive);
-    assert_eq!(
-        verdict.reason,
-        Reason::FasterNotSafe {
-            faster: 2,
-            unproven: worse,
-            unproven_count: 1
-        }
-    );
+    assert_eq!(verdict.reason, Reason::FasterNotSafe { faster: 2, unproven: worse, unproven_count: 1 });
 }
 
 #[test]
 fn no_slower_needs_a_proof_here_too() {
-    let policy = Policy {
-        mode: Mode::NoSlower,
-        ..one_pair()
-    };
-    assert_eq!(
-        run(policy.clone(), &[saved(|a, _| (a, a))]).decision,
-        Decision::Inconclusive
-    );
-    assert_eq!(
-        run(policy, &[saved(|a, _| (a, a * 0.5))]).decision,
-        Decision::Approve
-    );
+    let policy = Policy { mode: Mode::NoSlower, ..one_pair() };
+    assert_eq!(run(policy.clone(), &[saved(|a, _| (a, a))]).decision, Decision::Inconclusive);
+    assert_eq!(run(policy, &[saved(|a, _| (a, a * 0.5))]).decision, Decision::Approve);
 }
 
 #[test]
 fn pairs_that_refute_the_assumption_are_not_believed() {
     // 30% faster on average, but three pairs that differ by far more than 5% noise allows.
     let d = [-0.75, -0.02, -0.3];
-    let blocks: Vec<Block> = (0..)
-        .zip(d)
-        .map(|(r, d)| block(r, &[(key("b", P50), 10.0, d)]))
-        .collect();
+    let blocks: Vec<Block> = (0..).zip(d).map(|(r, d)| block(r, &[(key("b", P50), 10.0, d)])).collect();
     let verdict = run(Policy::default().with_max_pairs(3), &blocks);
     assert_eq!(verdict.decision, Decision::Inconclusive);
-    let steady: Vec<Block> = (0..3)
-        .map(|r| block(r, &[(key("b", P50), 10.0, -0.357)]))
-        .collect();
-    assert_eq!(
-        run(Policy::default().with_max_pairs(3), &steady).decision,
-        Decision::Approve
-    );
+    let steady: Vec<Block> = (0..3).map(|r| block(r, &[(key("b", P50), 10.0, -0.357)])).collect();
+    assert_eq!(run(Policy::default().with_max_pairs(3), &steady).decision, Decision::Approve);
 }
 
 #[test]
@@ -129,11 +94,7 @@ fn exact_counters_are_compared_exactly() {
         primary: Metric::Instructions,
         metrics: BTreeMap::from([(
             Metric::Instructions,
-            MetricPolicy {
-                margin,
-                floor: Ratio::ZERO,
-                gated: true,
-            },
+            MetricPolicy { margin, floor: Ratio::ZERO, gated: true },
         )]),
         ..one_pair()
     };

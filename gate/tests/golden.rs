@@ -54,17 +54,11 @@ fn scores_centres_and_intervals_equal_the_reference() {
         let pairs = Pairs::new(&case.d);
         for (t, want) in case.t.iter().zip(&case.z) {
             let got = pairs.z(*t);
-            assert!(
-                (got - want).abs() < TOLERANCE,
-                "{} at {t}: {got} != {want}",
-                case.name
-            );
+            assert!((got - want).abs() < TOLERANCE, "{} at {t}: {got} != {want}", case.name);
         }
         let centre = pairs.centre();
         // Where Z is flat at zero the reference takes any root, ours the middle one.
-        let both_roots = [centre, case.centre]
-            .iter()
-            .all(|t| pairs.z(*t).abs() < TOLERANCE);
+        let both_roots = [centre, case.centre].iter().all(|t| pairs.z(*t).abs() < TOLERANCE);
         assert!(
             both_roots || (centre - case.centre).abs() < TOLERANCE,
             "{}: {centre} != {}",
@@ -72,10 +66,7 @@ fn scores_centres_and_intervals_equal_the_reference() {
             case.centre
         );
         // The reference never looks outside the data; where its end is that edge, ours reaches as far or further.
-        let (min, max) = case
-            .d
-            .iter()
-            .fold((f64::MAX, f64::MIN), |(a, b), d| (a.min(*d), b.max(*d)));
+        let (min, max) = case.d.iter().fold((f64::MAX, f64::MIN), |(a, b), d| (a.min(*d), b.max(*d)));
         let Some((low, high)) = pairs.interval(case.crit) else {
             assert!(
                 case.crit * (1.0 + 1e-8) >= (case.d.len() as f64).sqrt(),
@@ -88,12 +79,7 @@ fn scores_centres_and_intervals_equal_the_reference() {
         let same = |got: f64, want: f64, at_edge: bool, further: bool| {
             (got - want).abs() < TOLERANCE || (at_edge && further)
         };
-        assert!(
-            same(low, case.low, case.low <= min, low <= case.low),
-            "{}: {low} {}",
-            case.name,
-            case.low
-        );
+        assert!(same(low, case.low, case.low <= min, low <= case.low), "{}: {low} {}", case.name, case.low);
         assert!(
             same(high, case.high, case.high >= max, high >= case.high),
             "{}: {high} {}",

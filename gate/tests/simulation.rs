@@ -28,13 +28,7 @@ fn job(noise: &mut Noise, shift: f64) -> Vec<Block> {
             let mut process = || 0.02 * noise.normal() + if noise.uniform() < 0.1 { 0.06 } else { 0.0 };
             let d = process() - process();
             let tail = d + 0.04 * noise.normal();
-            block(
-                round,
-                &[
-                    (key("b", P50), 1e3, d + shift),
-                    (key("b", P99), 4e3, tail + shift),
-                ],
-            )
+            block(round, &[(key("b", P50), 1e3, d + shift), (key("b", P99), 4e3, tail + shift)])
         })
         .collect()
 }
@@ -57,18 +51,9 @@ fn identical_builds_are_rarely_judged() {
     // Nominal: 1% wrong APPROVE and 1% wrong REJECT. A gate at exactly that fails this with probability 1e-6.
     let (approved, rejected) = shares(20, TRIALS, 0.0);
     let (each, both) = (binomial_bound(0.01, 1e-6), binomial_bound(0.02, 1e-6));
-    assert!(
-        (20..60).contains(&each) && (40..90).contains(&both),
-        "the bounds are {each} and {both}"
-    );
-    assert!(
-        approved <= each && rejected <= each,
-        "{approved} approved, {rejected} rejected, bound {each}"
-    );
-    assert!(
-        approved + rejected <= both,
-        "{approved} + {rejected}, bound {both}"
-    );
+    assert!((20..60).contains(&each) && (40..90).contains(&both), "the bounds are {each} and {both}");
+    assert!(approved <= each && rejected <= each, "{approved} approved, {rejected} rejected, bound {each}");
+    assert!(approved + rejected <= both, "{approved} + {rejected}, bound {both}");
     println!("identical builds: {approved} approved, {rejected} rejected of {TRIALS}");
 }
 

@@ -231,10 +231,7 @@ mod tests {
 
     #[test]
     fn a_path_stands_once_and_is_a_file_or_a_folder() {
-        assert_eq!(
-            Manifest::new(vec![file("a"), file("a")]).unwrap_err(),
-            ManifestError::Twice("a".into())
-        );
+        assert_eq!(Manifest::new(vec![file("a"), file("a")]).unwrap_err(), ManifestError::Twice("a".into()));
         assert_eq!(
             Manifest::new(vec![link("a", "b"), file("a/x")]).unwrap_err(),
             ManifestError::FileAsFolder("a".into())

@@ -209,7 +209,10 @@ impl FromStr for CpuSet {
 fn number(text: &str, part: &str) -> Result<u32, CpuSetError> {
     let text = text.trim();
     let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| plain).ok_or_else(|| CpuSetError::NotANumber { part: part.chars().take(40).collect() })
+    text.parse()
+        .ok()
+        .filter(|_| plain)
+        .ok_or_else(|| CpuSetError::NotANumber { part: part.chars().take(40).collect() })
 }
 
 impl Serialize for CpuSet {

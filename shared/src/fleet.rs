@@ -220,10 +220,7 @@ mod tests {
         let warn = reading("governor", ReadingStatus::Warn, "powersave");
         let fail = reading("steal", ReadingStatus::Fail, "12%");
         assert_eq!(SensorReport::of(vec![ok.clone(), unknown]).to_string(), "ok");
-        assert_eq!(
-            SensorReport::of(vec![warn.clone(), ok]).to_string(),
-            "degraded: governor (powersave)"
-        );
+        assert_eq!(SensorReport::of(vec![warn.clone(), ok]).to_string(), "degraded: governor (powersave)");
         let report = SensorReport::of(vec![warn, fail]);
         assert_eq!(report.to_string(), "down: governor (powersave), steal (12%)");
     }
@@ -238,9 +235,6 @@ mod tests {
             assert_eq!(status.to_string().parse(), Ok(*status));
         }
         let refused = "perfect\u{1b}[2J".parse::<SensorStatus>().unwrap_err();
-        assert_eq!(
-            refused.to_string(),
-            "`perfect[2J` is not one of `ok`, `degraded`, `down`"
-        );
+        assert_eq!(refused.to_string(), "`perfect[2J` is not one of `ok`, `degraded`, `down`");
     }
 }

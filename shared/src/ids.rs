@@ -20,7 +20,9 @@ pub enum IdError {
     #[error("`{0}` is not a digest: it should be 64 hexadecimal digits")]
     Digest(String),
     /// An attempt id without its two parts.
-    #[error("`{0}` is not an attempt: it should be a job id, a dot and a number, like 01J9ZQ4T7M2N8X3V5B6C7D8E9F.1")]
+    #[error(
+        "`{0}` is not an attempt: it should be a job id, a dot and a number, like 01J9ZQ4T7M2N8X3V5B6C7D8E9F.1"
+    )]
     Attempt(String),
     /// A name that is empty, too long or has characters that do not belong into it.
     #[error("`{text}` is not a name for a {what}: {why}")]

@@ -59,10 +59,6 @@ mod as_list {
         let list = Vec::<(SeriesKey, Observation)>::deserialize(deserializer)?;
         let length = list.len();
         let map: BTreeMap<_, _> = list.into_iter().collect();
-        if map.len() == length {
-            Ok(map)
-        } else {
-            Err(de::Error::custom("a series stands twice"))
-        }
+        if map.len() == length { Ok(map) } else { Err(de::Error::custom("a series stands twice")) }
     }
 }

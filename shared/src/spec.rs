@@ -51,7 +51,9 @@ impl Command {
     #[must_use]
     pub fn filled(&self, values: &[(&str, &str)]) -> Self {
         let fill = |text: &String| {
-            values.iter().fold(text.clone(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
+            values
+                .iter()
+                .fold(text.clone(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
         };
         match self {
             Self::Shell(text) => Self::Shell(fill(text)),
@@ -320,7 +322,9 @@ pub enum SpecError {
         range: String,
     },
     /// The run command does not say where its result goes.
-    #[error("`run` has no `{{output}}`: the format {0} reads a file that the bench writes, so the command must be told where")]
+    #[error(
+        "`run` has no `{{output}}`: the format {0} reads a file that the bench writes, so the command must be told where"
+    )]
     NoOutput(Format),
     /// A policy that the gate cannot judge by.
     #[error("`gate`: {0}")]

@@ -135,25 +135,14 @@ impl Allocator {
             .iter()
             .filter_map(|core| {
                 let cpu = core.cpus.intersection(&listed).first()?;
-                Some(Unit {
-                    cpu,
-                    core: core.clone(),
-                })
+                Some(Unit { cpu, core: core.clone() })
             })
             .collect();
-        let leased = topology.with_siblings(&listed);
-        let housekeeping = [
-            topology.online().difference(&leased),
-            topology.online().difference(&listed),
-        ]
-        .into_iter()
-        .find(|rest| !rest.is_empty())
-        .unwrap_or_else(|| topology.online().clone());
-        Ok(Self {
-            units,
-            housekeeping,
-            leases: BTreeMap::new(),
-        })
+        // Whole cores if any are left, else at least not the CPUs that benches run on.
+        let taken = [topology.with_siblings(&listed), listed, set_of(units.iter().map(|unit| unit.cpu))];
+        let mut left = taken.iter().map(|taken| topology.online().difference(taken));
+        let housekeeping = left.find(|left| !left.is_empty()).unwrap_or_else(|| topology.online().clone());
+        Ok(Self { units, housekeeping, leases: BTreeMap::new() })
     }
 
     /// Where the agent itself, its launchers and everything but benches belong.
@@ -168,11 +157,7 @@ impl Allocator {
 
     /// Cores that an ordinary request (exclusive: core) could still get, over all nodes.
     pub fn cores_free(&self) -> u32 {
-        count(
-            (0..self.units.len())
-                .filter(|&unit| self.is_free(unit, Exclusive::Core))
-                .count(),
-        )
+        count((0..self.units.len()).filter(|&unit| self.is_free(unit, Exclusive::Core)).count())
     }
 
     /// The CPUs that benches may be given, over all leases.
@@ -196,31 +181,16 @@ impl Allocator {
         }
         let most = self.most_on_a_node(|_| true);
         if request.cores > most {
-            return Err(Refusal::NeverFits {
-                asked: request.cores,
-                most,
-            });
+            return Err(Refusal::NeverFits { asked: request.cores, most });
         }
-        let free: Vec<usize> = (0..self.units.len())
-            .filter(|&unit| self.is_free(unit, request.exclusive))
-            .collect();
+        let free: Vec<usize> =
+            (0..self.units.len()).filter(|&unit| self.is_free(unit, request.exclusive)).collect();
         let Some(units) = self.choose(&free, request.cores as usize) else {
             let free = self.most_on_a_node(|unit| free.contains(&unit));
-            return Err(Refusal::Busy {
-                asked: request.cores,
-                exclusive: request.exclusive,
-                free,
-            });
+            return Err(Refusal::Busy { asked: request.cores, exclusive: request.exclusive, free });
         };
         let granted = self.describe(&units);
-        self.leases.insert(
-            lease,
-            Lease {
-                units,
-                exclusive: request.exclusive,
-                granted: granted.clone(),
-            },
-        );
+        self.leases.insert(lease, Lease { units, exclusive: request.exclusive, granted: granted.clone() });
         debug_assert_eq!(self.violation(), None);
         Ok(granted)
     }
@@ -262,27 +232,13 @@ impl Allocator {
         let best = fitting.map(|((node, llc), mut units)| {
             let spare = units.len() - cores;
             let room = |unit: usize| {
-                free.iter()
-                    .filter(|&&f| self.units[f].group() == self.units[unit].group())
-                    .count()
+                free.iter().filter(|&&f| self.units[f].group() == self.units[unit].group()).count()
             };
-            units.sort_by_key(|&unit| {
-                (
-                    !self.units[unit].core.isolated,
-                    std::cmp::Reverse(room(unit)),
-                    unit,
-                )
-            });
+            units.sort_by_key(|&unit| (!self.units[unit].core.isolated, std::cmp::Reverse(room(unit)), unit));
             units.truncate(cores);
             units.sort_unstable();
-            let common = units
-                .iter()
-                .filter(|&&unit| !self.units[unit].core.isolated)
-                .count();
-            (
-                (common, llc.is_none(), self.neighbours(&units), spare, node, llc),
-                units,
-            )
+            let common = units.iter().filter(|&&unit| !self.units[unit].core.isolated).count();
+            ((common, llc.is_none(), self.neighbours(&units), spare, node, llc), units)
         });
         best.min_by(|(a, _), (b, _)| a.cmp(b)).map(|(_, units)| units)
     }
@@ -290,10 +246,7 @@ impl Allocator {
     /// How many leases share a last-level cache with these cores.
     fn neighbours(&self, units: &[usize]) -> usize {
         let near = |held: &usize| units.iter().any(|&unit| self.clash(*held, unit, Exclusive::Llc));
-        self.leases
-            .values()
-            .filter(|lease| lease.units.iter().any(near))
-            .count()
+        self.leases.values().filter(|lease| lease.units.iter().any(near)).count()
     }
 
     fn most_on_a_node(&self, counts: impl Fn(usize) -> bool) -> u32 {
@@ -306,15 +259,11 @@ impl Allocator {
 
     fn describe(&self, units: &[usize]) -> Granted {
         let cpus = set_of(units.iter().map(|&unit| self.units[unit].cpu));
-        let cores = units
-            .iter()
-            .fold(CpuSet::new(), |all, &unit| all.union(&self.units[unit].core.cpus));
+        let cores = units.iter().fold(CpuSet::new(), |all, &unit| all.union(&self.units[unit].core.cpus));
         Granted {
             siblings_idle: cores.difference(&cpus),
             cpus,
-            node: units
-                .first()
-                .map_or(NodeId(0), |&unit| self.units[unit].core.node),
+            node: units.first().map_or(NodeId(0), |&unit| self.units[unit].core.node),
             isolated: units.iter().all(|&unit| self.units[unit].core.isolated),
         }
     }
@@ -329,19 +278,10 @@ impl Allocator {
                 return Some(format!("lease {} shares CPUs of {all} with another", key.0));
             }
             taken = taken.union(&all);
-            if lease
-                .units
-                .iter()
-                .any(|&unit| self.units[unit].core.node != lease.granted.node)
-            {
+            if lease.units.iter().any(|&unit| self.units[unit].core.node != lease.granted.node) {
                 return Some(format!("lease {} lies on two nodes", key.0));
             }
-            for other in self
-                .leases
-                .iter()
-                .filter(|(other, _)| *other != key)
-                .map(|(_, other)| other)
-            {
+            for other in self.leases.iter().filter(|(other, _)| *other != key).map(|(_, other)| other) {
                 let shared = |&a: &usize| other.units.iter().any(|&b| self.clash(a, b, lease.exclusive));
                 if lease.units.iter().any(shared) {
                     return Some(format!(
@@ -363,10 +303,7 @@ fn check_list(topology: &Topology, list: &CpuSet) -> Result<CpuSet, AllocatorErr
     if missing.is_empty() {
         return Ok(list.clone());
     }
-    Err(AllocatorError::NotOnline {
-        missing,
-        online: topology.online().clone(),
-    })
+    Err(AllocatorError::NotOnline { missing, online: topology.online().clone() })
 }
 
 /// The cores kept back when the operator names none: that of CPU 0 (of the lowest CPU, if 0 is offline), and on every
@@ -379,16 +316,10 @@ fn reserved(topology: &Topology) -> CpuSet {
     let mut nodes: Vec<NodeId> = cores.iter().map(|core| core.node).collect();
     nodes.sort_unstable();
     nodes.dedup();
-    let further = nodes
-        .into_iter()
-        .filter(|&node| node != first.node)
-        .filter_map(|node| {
-            let of_node: Vec<&Core> = cores.iter().filter(|core| core.node == node).collect();
-            of_node
-                .iter()
-                .find(|core| of_node.len() > 1 && !core.isolated)
-                .map(|core| &core.cpus)
-        });
+    let further = nodes.into_iter().filter(|&node| node != first.node).filter_map(|node| {
+        let of_node: Vec<&Core> = cores.iter().filter(|core| core.node == node).collect();
+        of_node.iter().find(|core| of_node.len() > 1 && !core.isolated).map(|core| &core.cpus)
+    });
     further.fold(first.cpus.clone(), |all, cpus| all.union(cpus))
 }
 

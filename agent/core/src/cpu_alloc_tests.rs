@@ -37,14 +37,8 @@ fn leases_whole_cores_and_never_that_of_cpu_0() {
     let mut alloc = Allocator::new(&a_box(1, 1, 4, true, ""), None).unwrap();
     assert_eq!(alloc.housekeeping().to_string(), "0,4");
     assert_eq!(alloc.cores_total(), 3);
-    assert_eq!(
-        cpus(&alloc.allocate(LeaseKey(1), ask(2, Exclusive::Core)).unwrap()),
-        "1-2 idle 5-6"
-    );
-    assert_eq!(
-        cpus(&alloc.allocate(LeaseKey(2), ask(1, Exclusive::Core)).unwrap()),
-        "3 idle 7"
-    );
+    assert_eq!(cpus(&alloc.allocate(LeaseKey(1), ask(2, Exclusive::Core)).unwrap()), "1-2 idle 5-6");
+    assert_eq!(cpus(&alloc.allocate(LeaseKey(2), ask(1, Exclusive::Core)).unwrap()), "3 idle 7");
     let refused = alloc.allocate(LeaseKey(3), ask(1, Exclusive::Core)).unwrap_err();
     assert_eq!(
         refused.to_string(),
@@ -61,10 +55,7 @@ fn refuses_what_can_never_be() {
     assert_eq!(alloc.housekeeping().to_string(), "0,4");
     let never = alloc.allocate(LeaseKey(1), ask(4, Exclusive::Core));
     assert_eq!(never, Err(Refusal::NeverFits { asked: 4, most: 3 }));
-    assert_eq!(
-        alloc.allocate(LeaseKey(1), ask(0, Exclusive::Core)),
-        Err(Refusal::NoCores)
-    );
+    assert_eq!(alloc.allocate(LeaseKey(1), ask(0, Exclusive::Core)), Err(Refusal::NoCores));
     alloc.allocate(LeaseKey(1), ask(1, Exclusive::Core)).unwrap();
     let twice = alloc.allocate(LeaseKey(1), ask(1, Exclusive::Core));
     assert_eq!(twice, Err(Refusal::AlreadyHeld { lease: LeaseKey(1) }));
@@ -73,25 +64,11 @@ fn refuses_what_can_never_be() {
 #[test]
 fn takes_isolated_cores_first_and_spreads_over_caches() {
     let mut alloc = Allocator::new(&a_box(1, 3, 4, false, "6-11"), None).unwrap();
-    let mut got = |key, cores| {
-        cpus(
-            &alloc
-                .allocate(LeaseKey(key), ask(cores, Exclusive::Core))
-                .unwrap(),
-        )
-    };
-    assert_eq!(
-        got(1, 2),
-        "6-7 idle ",
-        "isolated, and the cache with the fewest left over"
-    );
+    let mut got = |key, cores| cpus(&alloc.allocate(LeaseKey(key), ask(cores, Exclusive::Core)).unwrap());
+    assert_eq!(got(1, 2), "6-7 idle ", "isolated, and the cache with the fewest left over");
     assert_eq!(got(2, 1), "8 idle ", "isolated, in a cache of its own");
     assert_eq!(got(3, 3), "9-11 idle ", "isolated comes before away from others");
-    assert_eq!(
-        got(4, 1),
-        "4 idle ",
-        "away from the lease in cache 4? none is free of one but cache 0"
-    );
+    assert_eq!(got(4, 1), "1 idle ", "in the one cache that no lease is in");
 }
 
 #[test]
@@ -100,11 +77,7 @@ fn exclusive_means_both_ways() {
     let llc = alloc.allocate(LeaseKey(1), ask(1, Exclusive::Llc)).unwrap();
     assert_eq!(cpus(&llc), "1 idle ");
     let next = alloc.allocate(LeaseKey(2), ask(1, Exclusive::Core)).unwrap();
-    assert_eq!(
-        cpus(&next),
-        "5 idle ",
-        "the smallest gap outside the exclusive cache"
-    );
+    assert_eq!(cpus(&next), "5 idle ", "the smallest gap outside the exclusive cache");
     assert!(matches!(
         alloc.allocate(LeaseKey(3), ask(1, Exclusive::Node)),
         Err(Refusal::Busy { free: 0, .. })
@@ -126,33 +99,18 @@ fn exclusive_means_both_ways() {
 fn a_list_of_the_operator_is_taken_as_it_is() {
     let small = a_box(1, 1, 2, false, "");
     let alloc = Allocator::new(&small, Some(&"0-1".parse().unwrap())).unwrap();
-    assert_eq!(
-        (alloc.cores_total(), alloc.housekeeping().to_string()),
-        (2, "0-1".to_owned())
-    );
+    assert_eq!((alloc.cores_total(), alloc.housekeeping().to_string()), (2, "0-1".to_owned()));
     let siblings = Allocator::new(&a_box(1, 1, 2, true, ""), Some(&"1,3".parse().unwrap())).unwrap();
-    assert_eq!(
-        (siblings.cores_total(), siblings.housekeeping().to_string()),
-        (1, "0,2".to_owned())
-    );
+    assert_eq!((siblings.cores_total(), siblings.housekeeping().to_string()), (1, "0,2".to_owned()));
     let missing = Allocator::new(&small, Some(&"1-2".parse().unwrap())).unwrap_err();
-    assert_eq!(
-        missing.to_string(),
-        "`lease_cpus` names CPUs 2, which are not online; online are 0-1"
-    );
-    assert_eq!(
-        Allocator::new(&small, Some(&CpuSet::new())).unwrap_err(),
-        AllocatorError::EmptyList
-    );
+    assert_eq!(missing.to_string(), "`lease_cpus` names CPUs 2, which are not online; online are 0-1");
+    assert_eq!(Allocator::new(&small, Some(&CpuSet::new())).unwrap_err(), AllocatorError::EmptyList);
 }
 
 #[test]
 fn a_box_of_one_core_leases_it() {
     let alloc = Allocator::new(&a_box(1, 1, 1, true, ""), None).unwrap();
-    assert_eq!(
-        (alloc.cores_total(), alloc.housekeeping().to_string()),
-        (1, "1".to_owned())
-    );
+    assert_eq!((alloc.cores_total(), alloc.housekeeping().to_string()), (1, "1".to_owned()));
 }
 
 fn exclusive() -> impl Strategy<Value = Exclusive> {

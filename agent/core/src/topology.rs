@@ -100,10 +100,7 @@ impl Topology {
         let mut cores = Vec::new();
         for cpu in by_id.values() {
             if !cpu.siblings.contains(cpu.id) {
-                return Err(TopologyError::Siblings {
-                    cpu: cpu.id,
-                    sibling: cpu.id,
-                });
+                return Err(TopologyError::Siblings { cpu: cpu.id, sibling: cpu.id });
             }
             let mut core = Core {
                 cpus: cpu.siblings.clone(),
@@ -161,14 +158,7 @@ mod tests {
 
     fn cpu(id: u32, siblings: &str) -> Cpu {
         let siblings = siblings.parse().unwrap();
-        Cpu {
-            id,
-            siblings,
-            node: NodeId(0),
-            llc: Some(LlcId(0)),
-            isolated: id == 3,
-            nohz_full: false,
-        }
+        Cpu { id, siblings, node: NodeId(0), llc: Some(LlcId(0)), isolated: id == 3, nohz_full: false }
     }
 
     #[test]
@@ -176,24 +166,15 @@ mod tests {
         let box_ = Topology::new(vec![cpu(0, "0,2"), cpu(1, "1,3"), cpu(2, "0,2"), cpu(3, "1,3")]).unwrap();
         let cores: Vec<_> = box_.cores().iter().map(|core| core.cpus.to_string()).collect();
         assert_eq!(cores, ["0,2", "1,3"]);
-        assert!(
-            box_.isolated().is_empty(),
-            "a core with one isolated sibling is not isolated"
-        );
+        assert!(box_.isolated().is_empty(), "a core with one isolated sibling is not isolated");
         assert_eq!(box_.with_siblings(&"3".parse().unwrap()).to_string(), "1,3");
     }
 
     #[test]
     fn refuses_what_does_not_fit_together() {
         assert_eq!(Topology::new(vec![]), Err(TopologyError::Empty));
-        assert_eq!(
-            Topology::new(vec![cpu(0, "0"), cpu(0, "0")]),
-            Err(TopologyError::Twice { cpu: 0 })
-        );
-        assert_eq!(
-            Topology::new(vec![cpu(0, "1")]),
-            Err(TopologyError::Siblings { cpu: 0, sibling: 0 })
-        );
+        assert_eq!(Topology::new(vec![cpu(0, "0"), cpu(0, "0")]), Err(TopologyError::Twice { cpu: 0 }));
+        assert_eq!(Topology::new(vec![cpu(0, "1")]), Err(TopologyError::Siblings { cpu: 0, sibling: 0 }));
         let offline = Topology::new(vec![cpu(0, "0,2")]);
         assert_eq!(offline, Err(TopologyError::Siblings { cpu: 0, sibling: 2 }));
         let one_sided = Topology::new(vec![cpu(0, "0,2"), cpu(2, "2")]);

@@ -72,10 +72,7 @@ mod tests {
         let level = |isolated, placement| isolation_level(&granted(isolated), &placement);
         assert_eq!(level(true, placement("2", None, None)), IsolationLevel::Isolated);
         assert_eq!(level(true, placement("0-3", None, None)), IsolationLevel::None);
-        assert_eq!(
-            level(false, placement("2", Some(1), Some("/darwin/a/0"))),
-            IsolationLevel::Cpuset
-        );
+        assert_eq!(level(false, placement("2", Some(1), Some("/darwin/a/0"))), IsolationLevel::Cpuset);
         assert_eq!(level(false, placement("2", Some(1), None)), IsolationLevel::Fifo);
         assert_eq!(level(false, placement("2", None, None)), IsolationLevel::Affinity);
     }

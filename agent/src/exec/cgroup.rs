@@ -100,9 +100,7 @@ impl CgroupRoots {
     }
 
     fn all(&self) -> impl Iterator<Item = &PathBuf> {
-        [&self.v2, &self.pids, &self.memory, &self.cpuset]
-            .into_iter()
-            .flatten()
+        [&self.v2, &self.pids, &self.memory, &self.cpuset].into_iter().flatten()
     }
 
     /// Makes a slot's leaf wherever that is allowed, and says where it is not.
@@ -144,15 +142,12 @@ pub(super) struct SlotCgroups {
 
 impl SlotCgroups {
     fn all(&self) -> impl Iterator<Item = &PathBuf> {
-        [&self.v2, &self.pids, &self.memory, &self.cpuset]
-            .into_iter()
-            .flatten()
+        [&self.v2, &self.pids, &self.memory, &self.cpuset].into_iter().flatten()
     }
 
     /// Kills everything in the slot, for when its launcher cannot any more.
     pub(super) fn kill(&self) -> Result<usize, CgroupError> {
-        self.all()
-            .try_fold(0, |killed, leaf| Ok(killed + kill_all(leaf)?))
+        self.all().try_fold(0, |killed, leaf| Ok(killed + kill_all(leaf)?))
     }
 
     /// Removes the leaves; what is not empty stays.
@@ -169,21 +164,14 @@ impl SlotCgroups {
 pub fn reap_leftovers(roots: &CgroupRoots, agent: &str) -> Result<Reaped, CgroupError> {
     let relative = Path::new(OUR_DIR).join(checked(agent)?);
     let mut reaped = Reaped::default();
-    for dir in roots
-        .all()
-        .map(|base| base.join(&relative))
-        .filter(|dir| dir.is_dir())
-    {
+    for dir in roots.all().map(|base| base.join(&relative)).filter(|dir| dir.is_dir()) {
         reaped.killed += kill_all(&dir)?;
         for leaf in tree(&dir, MAX_DEPTH).iter().rev() {
             match fs::remove_dir(leaf) {
                 Ok(()) => reaped.removed += 1,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => {
-                    return Err(CgroupError::Io {
-                        path: leaf.clone(),
-                        source,
-                    });
+                    return Err(CgroupError::Io { path: leaf.clone(), source });
                 }
             }
         }
@@ -194,13 +182,10 @@ pub fn reap_leftovers(roots: &CgroupRoots, agent: &str) -> Result<Reaped, Cgroup
 /// Writes one value into a cgroup's file. The kernel judges at the write, so no buffering.
 pub(super) fn write(dir: &Path, file: &str, value: &str) -> Result<(), CgroupError> {
     let path = dir.join(file);
-    let written = fs::OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .and_then(|mut file| {
-            use io::Write as _;
-            file.write_all(value.as_bytes())
-        });
+    let written = fs::OpenOptions::new().write(true).open(&path).and_then(|mut file| {
+        use io::Write as _;
+        file.write_all(value.as_bytes())
+    });
     written.map_err(|source| CgroupError::Io { path, source })
 }
 
@@ -208,9 +193,7 @@ pub(super) fn write(dir: &Path, file: &str, value: &str) -> Result<(), CgroupErr
 fn checked(name: &str) -> Result<&str, CgroupError> {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if name.is_empty() || name.len() > 100 || name.starts_with('.') || !name.bytes().all(fine) {
-        return Err(CgroupError::Name {
-            name: name.chars().filter(|c| !c.is_control()).take(60).collect(),
-        });
+        return Err(CgroupError::Name { name: name.chars().filter(|c| !c.is_control()).take(60).collect() });
     }
     Ok(name)
 }
@@ -273,10 +256,8 @@ fn make_leaf(base: &Path, relative: &Path, kind: Kind) -> Result<PathBuf, Cgroup
         if kind == Kind::V1Cpuset {
             // A fresh cpuset is empty and takes no process; memory nodes go first.
             for file in ["cpuset.mems", "cpuset.cpus"] {
-                let inherited = fs::read_to_string(parent.join(file)).map_err(|source| CgroupError::Io {
-                    path: parent.join(file),
-                    source,
-                })?;
+                let inherited = fs::read_to_string(parent.join(file))
+                    .map_err(|source| CgroupError::Io { path: parent.join(file), source })?;
                 write(&dir, file, inherited.trim())?;
             }
         }
@@ -295,10 +276,7 @@ pub(super) fn kill_all(dir: &Path) -> Result<usize, CgroupError> {
             return Ok(seen.len());
         }
         if Instant::now() > until {
-            return Err(CgroupError::Stuck {
-                count: members.len(),
-                dir: dir.to_owned(),
-            });
+            return Err(CgroupError::Stuck { count: members.len(), dir: dir.to_owned() });
         }
         // One write for all of them on v2; v1 does not have the file.
         let _ = write(dir, "cgroup.kill", "1");
@@ -307,10 +285,7 @@ pub(super) fn kill_all(dir: &Path) -> Result<usize, CgroupError> {
             match kill(Pid::from_raw(pid), Signal::SIGKILL) {
                 Ok(()) | Err(Errno::ESRCH) => {}
                 Err(errno) => {
-                    return Err(CgroupError::Io {
-                        path: dir.to_owned(),
-                        source: errno.into(),
-                    });
+                    return Err(CgroupError::Io { path: dir.to_owned(), source: errno.into() });
                 }
             }
         }
@@ -321,10 +296,7 @@ pub(super) fn kill_all(dir: &Path) -> Result<usize, CgroupError> {
 /// The processes of one cgroup; those of another pid namespace show as 0 and are not ours to kill.
 fn members(dir: &Path) -> Vec<i32> {
     let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-    text.lines()
-        .filter_map(|line| line.parse().ok())
-        .filter(|&pid| pid > 0)
-        .collect()
+    text.lines().filter_map(|line| line.parse().ok()).filter(|&pid| pid > 0).collect()
 }
 
 /// A cgroup and those below it, parents first.
@@ -357,17 +329,10 @@ mod tests {
     #[test]
     fn finds_the_agents_own_cgroups() {
         assert_eq!(find(Some("pids")).as_deref(), Some("/sys/fs/cgroup/pids/user"));
-        assert_eq!(
-            find(Some("memory")).as_deref(),
-            Some("/sys/fs/cgroup/memory/x"),
-            "a container's mount"
-        );
+        assert_eq!(find(Some("memory")).as_deref(), Some("/sys/fs/cgroup/memory/x"), "a container's mount");
         assert_eq!(find(Some("cpuset")), None);
         let delegated = find(None);
-        assert_eq!(
-            delegated.as_deref(),
-            Some("/sys/fs/cgroup/unified/system.slice/darwin.service")
-        );
+        assert_eq!(delegated.as_deref(), Some("/sys/fs/cgroup/unified/system.slice/darwin.service"));
     }
 
     #[test]

@@ -135,15 +135,10 @@ impl Launcher {
             inbox: Inbox::new(),
             abandoned: false,
         };
-        let setup = Request::Setup {
-            housekeeping: config.housekeeping.clone(),
-            cgroups: launcher.cgroups.clone(),
-        };
+        let setup =
+            Request::Setup { housekeeping: config.housekeeping.clone(), cgroups: launcher.cgroups.clone() };
         launcher.send(&setup, &[]).await?;
-        match launcher
-            .reply_within(Instant::now() + START_BOUND, START_BOUND)
-            .await?
-        {
+        match launcher.reply_within(Instant::now() + START_BOUND, START_BOUND).await? {
             Reply::Ready { problem } => {
                 if let Some(problem) = problem {
                     tracing::warn!(slot = config.slot, "{problem}");
@@ -171,24 +166,13 @@ impl Launcher {
         self.settle_abandoned().await?;
         let files = [stdout.as_fd().as_raw_fd(), stderr.as_fd().as_raw_fd()];
         let limits = &launch.limits;
-        let bound = limits
-            .deadline
-            .saturating_add(limits.grace)
-            .saturating_add(ANSWER_SLACK)
-            .min(FAR_OFF);
+        let bound = limits.deadline.saturating_add(limits.grace).saturating_add(ANSWER_SLACK).min(FAR_OFF);
         let answer_by = Instant::now() + bound;
-        self.send(&Request::Launch(Box::new(launch.clone())), &files)
-            .await?;
+        self.send(&Request::Launch(Box::new(launch.clone())), &files).await?;
         // Set before waiting: a caller that gives up in the middle leaves a bench behind.
         self.abandoned = true;
         match self.reply_within(answer_by, bound).await? {
-            Reply::Started(started) => Ok(Run {
-                launcher: self,
-                started,
-                answer_by,
-                bound,
-                ended: None,
-            }),
+            Reply::Started(started) => Ok(Run { launcher: self, started, answer_by, bound, ended: None }),
             Reply::Failed(failure) => {
                 self.abandoned = false;
                 Err(LaunchError::NotStarted(failure))
@@ -213,13 +197,7 @@ impl Launcher {
         if !self.abandoned {
             return Ok(());
         }
-        self.send(
-            &Request::Kill {
-                grace: Duration::ZERO,
-            },
-            &[],
-        )
-        .await?;
+        self.send(&Request::Kill { grace: Duration::ZERO }, &[]).await?;
         let answer_by = Instant::now() + ANSWER_SLACK;
         loop {
             match self.reply_within(answer_by, ANSWER_SLACK).await? {
@@ -238,10 +216,9 @@ impl Launcher {
         };
         match send(socket.get_ref().as_fd(), request, files) {
             Ok(()) => Ok(()),
-            Err(PacketError::TooLarge { bytes }) => Err(LaunchError::TooLarge {
-                bytes,
-                max_bytes: super::protocol::MAX_MESSAGE_BYTES,
-            }),
+            Err(PacketError::TooLarge { bytes }) => {
+                Err(LaunchError::TooLarge { bytes, max_bytes: super::protocol::MAX_MESSAGE_BYTES })
+            }
             Err(PacketError::Os(Errno::EPIPE | Errno::ECONNRESET)) => Err(self.gone().await),
             Err(error) => Err(io::Error::from(error).into()),
         }
@@ -257,10 +234,7 @@ impl Launcher {
                 // Killing what is dead already does no harm.
                 let _ = self.child.start_kill();
                 self.clean_up().await?;
-                Err(LaunchError::Hung {
-                    slot: self.slot.clone(),
-                    bound,
-                })
+                Err(LaunchError::Hung { slot: self.slot.clone(), bound })
             }
         }
     }
@@ -287,10 +261,7 @@ impl Launcher {
         match self.clean_up().await {
             Ok(status) => {
                 let how = status.map_or_else(|| "it does not end".to_owned(), |status| status.to_string());
-                LaunchError::Gone {
-                    slot: self.slot.clone(),
-                    how,
-                }
+                LaunchError::Gone { slot: self.slot.clone(), how }
             }
             Err(error) => error,
         }
@@ -306,9 +277,8 @@ impl Launcher {
 
     async fn kill_slot(&self) -> Result<(), LaunchError> {
         let cgroups = self.cgroups.clone();
-        let killed = tokio::task::spawn_blocking(move || cgroups.kill())
-            .await
-            .map_err(io::Error::other)??;
+        let killed =
+            tokio::task::spawn_blocking(move || cgroups.kill()).await.map_err(io::Error::other)??;
         if killed > 0 {
             tracing::warn!(slot = self.slot, killed, "killed what the launcher left behind");
         }
@@ -317,9 +287,7 @@ impl Launcher {
 }
 
 fn unexpected(reply: &Reply) -> LaunchError {
-    LaunchError::Io(io::Error::other(format!(
-        "the launcher said {reply:?} where that makes no sense"
-    )))
+    LaunchError::Io(io::Error::other(format!("the launcher said {reply:?} where that makes no sense")))
 }
 
 /// A bench that runs.
@@ -370,12 +338,6 @@ impl Drop for Run<'_> {
         };
         // At once, not only at the next run, which then takes the answer. If it does not get through, the launcher is
         // gone, and that is noticed then.
-        let _ = send(
-            socket.get_ref().as_fd(),
-            &Request::Kill {
-                grace: Duration::ZERO,
-            },
-            &[],
-        );
+        let _ = send(socket.get_ref().as_fd(), &Request::Kill { grace: Duration::ZERO }, &[]);
     }
 }

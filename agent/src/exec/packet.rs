@@ -63,10 +63,7 @@ pub(super) struct Inbox {
 
 impl Inbox {
     pub(super) fn new() -> Self {
-        Self {
-            bytes: vec![0; MAX_MESSAGE_BYTES],
-            control: nix::cmsg_space!([RawFd; MAX_FILES]),
-        }
+        Self { bytes: vec![0; MAX_MESSAGE_BYTES], control: nix::cmsg_space!([RawFd; MAX_FILES]) }
     }
 
     /// Takes the next packet, `EAGAIN` if there is none.
@@ -92,16 +89,10 @@ impl Inbox {
         if length == 0 {
             return Ok(Received::Closed);
         }
-        if packet
-            .flags
-            .intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC)
-        {
+        if packet.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
             return Err(PacketError::CutOff);
         }
-        Ok(Received::Message(
-            serde_json::from_slice(&self.bytes[..length])?,
-            files,
-        ))
+        Ok(Received::Message(serde_json::from_slice(&self.bytes[..length])?, files))
     }
 }
 
@@ -123,13 +114,7 @@ mod tests {
     use super::*;
 
     fn pair() -> (OwnedFd, OwnedFd) {
-        socketpair(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            None,
-            SockFlag::SOCK_CLOEXEC,
-        )
-        .unwrap()
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap()
     }
 
     #[test]
@@ -138,19 +123,12 @@ mod tests {
         send(a.as_fd(), &"one", &[a.as_raw_fd(), b.as_raw_fd()]).unwrap();
         send(a.as_fd(), &"two", &[]).unwrap();
         let mut inbox = Inbox::new();
-        let Received::Message(text, files) = inbox.receive::<String>(b.as_fd()).unwrap() else {
-            panic!()
-        };
+        let Received::Message(text, files) = inbox.receive::<String>(b.as_fd()).unwrap() else { panic!() };
         assert_eq!((text.as_str(), files.len()), ("one", 2));
         drop(files);
-        let Received::Message(text, files) = inbox.receive::<String>(b.as_fd()).unwrap() else {
-            panic!()
-        };
+        let Received::Message(text, files) = inbox.receive::<String>(b.as_fd()).unwrap() else { panic!() };
         assert_eq!((text.as_str(), files.len()), ("two", 0));
-        assert!(matches!(
-            inbox.receive::<String>(b.as_fd()),
-            Err(PacketError::Os(Errno::EAGAIN))
-        ));
+        assert!(matches!(inbox.receive::<String>(b.as_fd()), Err(PacketError::Os(Errno::EAGAIN))));
         drop(a);
         assert!(matches!(inbox.receive::<String>(b.as_fd()), Ok(Received::Closed)));
     }
@@ -159,14 +137,8 @@ mod tests {
     fn what_is_too_large_or_not_a_message_is_refused() {
         let (a, b) = pair();
         let large = "x".repeat(MAX_MESSAGE_BYTES);
-        assert!(matches!(
-            send(a.as_fd(), &large, &[]),
-            Err(PacketError::TooLarge { .. })
-        ));
+        assert!(matches!(send(a.as_fd(), &large, &[]), Err(PacketError::TooLarge { .. })));
         send(a.as_fd(), &5, &[]).unwrap();
-        assert!(matches!(
-            Inbox::new().receive::<String>(b.as_fd()),
-            Err(PacketError::Json(_))
-        ));
+        assert!(matches!(Inbox::new().receive::<String>(b.as_fd()), Err(PacketError::Json(_))));
     }
 }

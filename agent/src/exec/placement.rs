@@ -72,12 +72,7 @@ pub fn verify_placement(host: &HostFs, pid: u32, expected: &CpuSet) -> Result<Pl
     };
     let mut cpus = CpuSet::new();
     let mut threads = 0;
-    for thread in host
-        .list(format!("{dir}/task"))
-        .map_err(gone)?
-        .into_iter()
-        .take(MAX_THREADS)
-    {
+    for thread in host.list(format!("{dir}/task")).map_err(gone)?.into_iter().take(MAX_THREADS) {
         let status = match host.read(format!("{dir}/task/{thread}/status")) {
             Ok(status) => status,
             // A thread may end while we look; the process as a whole is checked below.
@@ -86,17 +81,9 @@ pub fn verify_placement(host: &HostFs, pid: u32, expected: &CpuSet) -> Result<Pl
         };
         let allowed: CpuSet = field(&status, "Cpus_allowed_list")
             .and_then(|list| list.parse().ok())
-            .ok_or(PlacementError::Silent {
-                pid,
-                what: "Cpus_allowed_list",
-            })?;
+            .ok_or(PlacementError::Silent { pid, what: "Cpus_allowed_list" })?;
         if !allowed.is_subset(expected) {
-            return Err(PlacementError::Astray {
-                pid,
-                thread,
-                allowed,
-                expected: expected.clone(),
-            });
+            return Err(PlacementError::Astray { pid, thread, allowed, expected: expected.clone() });
         }
         cpus = cpus.union(&allowed);
         threads += 1;
@@ -106,14 +93,9 @@ pub fn verify_placement(host: &HostFs, pid: u32, expected: &CpuSet) -> Result<Pl
     }
     let status = host.read(format!("{dir}/status")).map_err(gone)?;
     let stat = host.read(format!("{dir}/stat")).map_err(gone)?;
-    let cpuset = host
-        .read(format!("{dir}/cpuset"))
-        .ok()
-        .filter(|path| path.contains("/darwin/"));
-    let (priority, policy) = priority_and_policy(&stat).ok_or(PlacementError::Silent {
-        pid,
-        what: "its scheduling policy",
-    })?;
+    let cpuset = host.read(format!("{dir}/cpuset")).ok().filter(|path| path.contains("/darwin/"));
+    let (priority, policy) =
+        priority_and_policy(&stat).ok_or(PlacementError::Silent { pid, what: "its scheduling policy" })?;
     Ok(Placement {
         narrowed: cpus != *expected,
         cpus,
@@ -125,9 +107,7 @@ pub fn verify_placement(host: &HostFs, pid: u32, expected: &CpuSet) -> Result<Pl
 }
 
 fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
-    status
-        .lines()
-        .find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
+    status.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
 }
 
 /// The real-time priority (field 40) and the policy (field 41).
@@ -164,17 +144,11 @@ mod tests {
     fn every_thread_is_looked_at() {
         let (_dir, host) = recorded(&[("7", "2"), ("8", "3")], 1);
         let placement = verify_placement(&host, 7, &"2-3".parse().unwrap()).unwrap();
-        assert_eq!(
-            (placement.threads, placement.narrowed, placement.fifo_priority),
-            (2, false, Some(12))
-        );
+        assert_eq!((placement.threads, placement.narrowed, placement.fifo_priority), (2, false, Some(12)));
         assert!(placement.no_new_privs);
         assert_eq!(placement.cpuset.as_deref(), Some("/darwin/a/0"));
         let error = verify_placement(&host, 7, &"2".parse().unwrap()).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "thread 8 of process 7 may run on CPUs 3; it must stay on 2"
-        );
+        assert_eq!(error.to_string(), "thread 8 of process 7 may run on CPUs 3; it must stay on 2");
     }
 
     #[test]

@@ -20,10 +20,7 @@ pub(super) const MAX_MESSAGE_BYTES: usize = 128 << 10;
 #[serde(rename_all = "snake_case")]
 pub(super) enum Request {
     /// The first packet: where the launcher itself lives, and its slot's cgroups.
-    Setup {
-        housekeeping: Option<CpuSet>,
-        cgroups: SlotCgroups,
-    },
+    Setup { housekeeping: Option<CpuSet>, cgroups: SlotCgroups },
     /// Run this; stdout and stderr come beside it.
     Launch(Box<Launch>),
     /// End what runs: SIGTERM, and SIGKILL after the grace.
@@ -219,11 +216,7 @@ impl fmt::Display for EndStatus {
 }
 
 fn mebibytes(bytes: u64) -> String {
-    if bytes >= 1 << 20 {
-        format!("{} MiB", bytes >> 20)
-    } else {
-        format!("{bytes} bytes")
-    }
+    if bytes >= 1 << 20 { format!("{} MiB", bytes >> 20) } else { format!("{bytes} bytes") }
 }
 
 /// What is done on the way to a running bench, in this order.

@@ -96,10 +96,7 @@ impl Sensor {
         let why = "other work on these CPUs is measured as if it were the bench's";
         let judge = |times: CpuTimes| {
             let share = share(times.busy_ticks, times);
-            (
-                over(share, self.limits.busy_warn_share, self.limits.busy_fail_share),
-                share,
-            )
+            (over(share, self.limits.busy_warn_share, self.limits.busy_fail_share), share)
         };
         let remedy = format!("stop or move what runs on CPUs {}; `top -1` shows it", self.cpus);
         span.reading("competition", why, remedy, judge)
@@ -117,10 +114,7 @@ impl Sensor {
         }
         let judge = |times: CpuTimes| {
             let share = share(times.busy_ticks, times);
-            (
-                over(share, self.limits.busy_warn_share, self.limits.busy_fail_share),
-                share,
-            )
+            (over(share, self.limits.busy_warn_share, self.limits.busy_fail_share), share)
         };
         let remedy = format!("keep CPUs {} free of work, or switch SMT off", self.siblings_idle);
         span.reading("smt", why, remedy, judge)
@@ -130,17 +124,9 @@ impl Sensor {
         let why = "the hypervisor ran someone else in the bench's time";
         let judge = |times: CpuTimes| {
             let share = share(times.steal_ticks, times);
-            (
-                over(share, self.limits.steal_warn_share, self.limits.steal_fail_share),
-                share,
-            )
+            (over(share, self.limits.steal_warn_share, self.limits.steal_fail_share), share)
         };
-        span.reading(
-            "steal",
-            why,
-            "use bare metal, or a machine with dedicated CPUs".into(),
-            judge,
-        )
+        span.reading("steal", why, "use bare metal, or a machine with dedicated CPUs".into(), judge)
     }
 
     fn isolation(&self, host: &HostFs) -> Reading {
@@ -154,13 +140,7 @@ impl Sensor {
             return ok("isolation", format!("CPUs {} are isolated", self.cpus), why);
         }
         let remedy = format!("start the kernel with isolcpus={open} nohz_full={open} rcu_nocbs={open}");
-        reading(
-            "isolation",
-            self.limits.not_bare_metal,
-            format!("CPUs {open} are not isolated"),
-            why,
-            remedy,
-        )
+        reading("isolation", self.limits.not_bare_metal, format!("CPUs {open} are not isolated"), why, remedy)
     }
 
     fn governor(&self, host: &HostFs) -> Reading {
@@ -168,9 +148,7 @@ impl Sensor {
         let mut slow = CpuSet::new();
         let mut names: Vec<String> = Vec::new();
         for cpu in self.cpus.union(&self.siblings_idle).iter() {
-            match host.read(format!(
-                "/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor"
-            )) {
+            match host.read(format!("/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor")) {
                 Ok(governor) => {
                     if governor != "performance" {
                         // The CPU came out of a CpuSet, so it is within range.
@@ -183,11 +161,7 @@ impl Sensor {
                 Err(error) => return unknown("governor", &error),
             }
         }
-        let status = if slow.is_empty() {
-            ReadingStatus::Ok
-        } else {
-            ReadingStatus::Warn
-        };
+        let status = if slow.is_empty() { ReadingStatus::Ok } else { ReadingStatus::Warn };
         let remedy = if slow.is_empty() {
             String::new()
         } else {
@@ -200,22 +174,14 @@ impl Sensor {
         let why = "boosted clocks depend on heat and on what the other cores do";
         let on = match host.read("/sys/devices/system/cpu/intel_pstate/no_turbo") {
             Ok(text) => Ok(text == "0"),
-            Err(_) => host
-                .read("/sys/devices/system/cpu/cpufreq/boost")
-                .map(|text| text == "1"),
+            Err(_) => host.read("/sys/devices/system/cpu/cpufreq/boost").map(|text| text == "1"),
         };
         match on {
             Ok(false) => ok("turbo", "off".into(), why),
             Ok(true) => {
                 let remedy =
                     "write 1 to intel_pstate/no_turbo, or 0 to cpufreq/boost, under /sys/devices/system/cpu";
-                reading(
-                    "turbo",
-                    self.limits.not_bare_metal,
-                    "on".into(),
-                    why,
-                    remedy.into(),
-                )
+                reading("turbo", self.limits.not_bare_metal, "on".into(), why, remedy.into())
             }
             Err(error) => unknown("turbo", &error),
         }
@@ -232,13 +198,7 @@ impl Sensor {
         else {
             return unknown("memory", &"/proc/meminfo has no MemAvailable in kB");
         };
-        at_least(
-            "memory",
-            kib.saturating_mul(1024),
-            self.limits.memory_min_bytes,
-            "available",
-            why,
-        )
+        at_least("memory", kib.saturating_mul(1024), self.limits.memory_min_bytes, "available", why)
     }
 
     fn disk(&self, host: &HostFs) -> Reading {
@@ -268,13 +228,7 @@ impl Sensor {
                         "use bare metal, or give this box a pool of its own".into()
                     }
                 };
-                reading(
-                    "virtual_machine",
-                    self.limits.not_bare_metal,
-                    format!("yes ({kind})"),
-                    why,
-                    remedy,
-                )
+                reading("virtual_machine", self.limits.not_bare_metal, format!("yes ({kind})"), why, remedy)
             }
             Err(error) => unknown("virtual_machine", &error),
         }
@@ -334,11 +288,7 @@ impl Span {
             Err(error) => return unknown(name, &error),
         };
         let (status, share) = judge(times);
-        let remedy = if status == ReadingStatus::Ok {
-            String::new()
-        } else {
-            remedy
-        };
+        let remedy = if status == ReadingStatus::Ok { String::new() } else { remedy };
         reading(name, status, format!("{:.1} %", share * 100.0), why, remedy)
     }
 }
@@ -350,23 +300,9 @@ fn runnable(now: &Result<StatSample, StatError>, leased: usize) -> Reading {
         Ok(now) => {
             let others = now.runnable.saturating_sub(1);
             let why = "tasks that want to run compete with the bench for cores, caches and memory";
-            let status = if others > leased as u64 {
-                ReadingStatus::Warn
-            } else {
-                ReadingStatus::Ok
-            };
-            let remedy = if status == ReadingStatus::Ok {
-                ""
-            } else {
-                "wait, or stop them"
-            };
-            reading(
-                "runnable",
-                status,
-                format!("{others} tasks want to run"),
-                why,
-                remedy.into(),
-            )
+            let status = if others > leased as u64 { ReadingStatus::Warn } else { ReadingStatus::Ok };
+            let remedy = if status == ReadingStatus::Ok { "" } else { "wait, or stop them" };
+            reading("runnable", status, format!("{others} tasks want to run"), why, remedy.into())
         }
         Err(error) => unknown("runnable", error),
     }
@@ -383,9 +319,7 @@ fn hypervisor(host: &HostFs) -> Result<Option<String>, ReadError> {
     let flags = text.lines().find(|line| line.starts_with("flags"));
     let virtual_machine =
         flags.is_some_and(|flags| flags.split_whitespace().any(|flag| flag == "hypervisor"));
-    let vendor = host
-        .read("/sys/class/dmi/id/sys_vendor")
-        .unwrap_or_else(|_| "kind unknown".into());
+    let vendor = host.read("/sys/class/dmi/id/sys_vendor").unwrap_or_else(|_| "kind unknown".into());
     Ok(virtual_machine.then_some(vendor))
 }
 
@@ -394,13 +328,7 @@ fn share(part: u64, times: CpuTimes) -> f64 {
 }
 
 fn reading(name: &str, status: ReadingStatus, value: String, why: &str, remedy: String) -> Reading {
-    Reading {
-        name: name.into(),
-        status,
-        value,
-        why: why.into(),
-        remedy,
-    }
+    Reading { name: name.into(), status, value, why: why.into(), remedy }
 }
 
 fn ok(name: &str, value: String, why: &str) -> Reading {
@@ -408,13 +336,7 @@ fn ok(name: &str, value: String, why: &str) -> Reading {
 }
 
 fn unknown(name: &str, why: &dyn ToString) -> Reading {
-    reading(
-        name,
-        ReadingStatus::Unknown,
-        String::new(),
-        &why.to_string(),
-        String::new(),
-    )
+    reading(name, ReadingStatus::Unknown, String::new(), &why.to_string(), String::new())
 }
 
 #[cfg(test)]

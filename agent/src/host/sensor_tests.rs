@@ -12,45 +12,27 @@ fn write(root: &Path, path: &str, text: &str) {
 }
 
 fn sensor(limits: SensorLimits) -> Sensor {
-    Sensor {
-        cpus: "1".parse().unwrap(),
-        siblings_idle: CpuSet::new(),
-        disk: "/".into(),
-        limits,
-    }
+    Sensor { cpus: "1".parse().unwrap(), siblings_idle: CpuSet::new(), disk: "/".into(), limits }
 }
 
 fn stat(root: &Path, busy: u64, idle: u64, steal: u64) {
-    write(
-        root,
-        "proc/stat",
-        &format!("cpu1 {busy} 0 0 {idle} 0 0 0 {steal} 0 0\nprocs_running 1\n"),
-    );
+    write(root, "proc/stat", &format!("cpu1 {busy} 0 0 {idle} 0 0 0 {steal} 0 0\nprocs_running 1\n"));
 }
 
 fn a_tuned_box(root: &Path) {
     stat(root, 0, 0, 0);
-    write(
-        root,
-        "proc/meminfo",
-        "MemTotal: 99 kB\nMemAvailable:   8388608 kB\n",
-    );
+    write(root, "proc/meminfo", "MemTotal: 99 kB\nMemAvailable:   8388608 kB\n");
     write(root, "proc/cpuinfo", "processor : 0\nflags : fpu vme\n");
     write(root, "sys/devices/system/cpu/isolated", "1\n");
     write(root, "sys/devices/system/cpu/smt/active", "0\n");
-    write(
-        root,
-        "sys/devices/system/cpu/cpu1/cpufreq/scaling_governor",
-        "performance\n",
-    );
+    write(root, "sys/devices/system/cpu/cpu1/cpufreq/scaling_governor", "performance\n");
     write(root, "sys/devices/system/cpu/intel_pstate/no_turbo", "1\n");
 }
 
 fn text(report: &SensorReport) -> String {
     let lines = report.readings.iter().filter(|reading| reading.name != "disk");
-    let lines: Vec<_> = lines
-        .map(|r| format!("{} {}: {} | {}", r.status, r.name, r.value, r.remedy))
-        .collect();
+    let lines: Vec<_> =
+        lines.map(|r| format!("{} {}: {} | {}", r.status, r.name, r.value, r.remedy)).collect();
     lines.join("\n")
 }
 
@@ -60,10 +42,7 @@ fn a_tuned_box_is_ok() {
     a_tuned_box(dir.path());
     let host = HostFs::new(dir.path());
     let sensor = Sensor {
-        limits: SensorLimits {
-            disk_min_bytes: 0,
-            ..SensorLimits::bare_metal()
-        },
+        limits: SensorLimits { disk_min_bytes: 0, ..SensorLimits::bare_metal() },
         ..sensor(SensorLimits::dev())
     };
     let (_, earlier) = sensor.read(&host, None);
@@ -84,11 +63,7 @@ fn a_busy_untuned_virtual_box_says_what_is_wrong() {
     write(dir.path(), "proc/meminfo", "MemAvailable: 1024 kB\n");
     write(dir.path(), "proc/cpuinfo", "flags : fpu hypervisor\n");
     write(dir.path(), "sys/devices/system/cpu/isolated", "\n");
-    write(
-        dir.path(),
-        "sys/devices/system/cpu/cpu1/cpufreq/scaling_governor",
-        "powersave\n",
-    );
+    write(dir.path(), "sys/devices/system/cpu/cpu1/cpufreq/scaling_governor", "powersave\n");
     write(dir.path(), "sys/devices/system/cpu/intel_pstate/no_turbo", "0\n");
     let (report, _) = sensor.read(&host, earlier.as_ref());
     insta::assert_snapshot!(text(&report));

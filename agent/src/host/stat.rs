@@ -74,9 +74,7 @@ impl StatSample {
     fn parse(text: &str) -> Result<Self, StatError> {
         let mut sample = Self::default();
         for line in text.lines() {
-            let odd = || StatError::Line {
-                line: line.chars().take(60).collect(),
-            };
+            let odd = || StatError::Line { line: line.chars().take(60).collect() };
             let Some((name, rest)) = line.split_once(' ') else {
                 continue;
             };
@@ -94,9 +92,7 @@ impl StatSample {
                 return Err(odd());
             };
             let times = CpuTimes {
-                busy_ticks: [user, nice, system, irq, softirq]
-                    .into_iter()
-                    .fold(0, u64::saturating_add),
+                busy_ticks: [user, nice, system, irq, softirq].into_iter().fold(0, u64::saturating_add),
                 idle_ticks: idle.saturating_add(iowait),
                 steal_ticks: steal,
             };
@@ -108,9 +104,7 @@ impl StatSample {
     /// What the given CPUs did since an earlier reading, summed.
     pub fn since(&self, earlier: &Self, cpus: &CpuSet) -> CpuTimes {
         let of = |cpu| Some(self.per_cpu.get(&cpu)?.since(*earlier.per_cpu.get(&cpu)?));
-        cpus.iter()
-            .filter_map(of)
-            .fold(CpuTimes::default(), CpuTimes::plus)
+        cpus.iter().filter_map(of).fold(CpuTimes::default(), CpuTimes::plus)
     }
 }
 
@@ -124,35 +118,17 @@ mod tests {
 
     #[test]
     fn counts_what_each_cpu_did_between_two_readings() {
-        let (earlier, later) = (
-            StatSample::parse(EARLIER).unwrap(),
-            StatSample::parse(LATER).unwrap(),
-        );
+        let (earlier, later) = (StatSample::parse(EARLIER).unwrap(), StatSample::parse(LATER).unwrap());
         assert_eq!((earlier.runnable, later.runnable), (3, 1));
         let cpu0 = later.since(&earlier, &"0".parse().unwrap());
-        assert_eq!(
-            cpu0,
-            CpuTimes {
-                busy_ticks: 10,
-                idle_ticks: 80,
-                steal_ticks: 10
-            }
-        );
-        assert_eq!(
-            later.since(&earlier, &"0-1,9".parse().unwrap()).total_ticks(),
-            200
-        );
+        assert_eq!(cpu0, CpuTimes { busy_ticks: 10, idle_ticks: 80, steal_ticks: 10 });
+        assert_eq!(later.since(&earlier, &"0-1,9".parse().unwrap()).total_ticks(), 200);
         assert_eq!(earlier.since(&later, &"0".parse().unwrap()), CpuTimes::default());
     }
 
     #[test]
     fn refuses_odd_lines() {
-        for odd in [
-            "cpu0 1 2 3",
-            "cpux 1 2 3 4 5 6 7 8",
-            "cpu0 a 2 3 4 5 6 7 8",
-            "procs_running x",
-        ] {
+        for odd in ["cpu0 1 2 3", "cpux 1 2 3 4 5 6 7 8", "cpu0 a 2 3 4 5 6 7 8", "procs_running x"] {
             assert!(StatSample::parse(odd).is_err(), "{odd}");
         }
     }

@@ -69,9 +69,7 @@ fn siblings(host: &HostFs, cpu: u32) -> Result<CpuSet, ReadError> {
 /// The node whose folder the CPU's folder links to; a kernel without NUMA has none, which is node 0.
 fn node(host: &HostFs, cpu: u32) -> Result<NodeId, ReadError> {
     let names = host.list(format!("{CPU_DIR}/cpu{cpu}"))?;
-    let node = names
-        .iter()
-        .find_map(|name| name.strip_prefix("node")?.parse().ok());
+    let node = names.iter().find_map(|name| name.strip_prefix("node")?.parse().ok());
     Ok(NodeId(node.unwrap_or(0)))
 }
 
@@ -152,11 +150,8 @@ mod tests {
 
     #[test]
     fn an_offline_sibling_is_no_sibling_and_files_may_be_missing() {
-        let (_dir, host) = recorded(&[
-            ("online", "0-1"),
-            ("cpu0/topology/core_cpus_list", "0,8"),
-            ("cpu1/uevent", ""),
-        ]);
+        let (_dir, host) =
+            recorded(&[("online", "0-1"), ("cpu0/topology/core_cpus_list", "0,8"), ("cpu1/uevent", "")]);
         let topology = read_topology(&host).unwrap();
         assert_eq!(topology.cores().len(), 2);
         assert!(topology.isolated().is_empty());
@@ -172,10 +167,7 @@ mod tests {
         );
         let empty = tempfile::tempdir().unwrap();
         let message = read_topology(&HostFs::new(empty.path())).unwrap_err().to_string();
-        assert!(
-            message.ends_with("/sys/devices/system/cpu/online does not exist on this box"),
-            "{message}"
-        );
+        assert!(message.ends_with("/sys/devices/system/cpu/online does not exist on this box"), "{message}");
     }
 
     #[test]

@@ -67,33 +67,16 @@ mod tests {
 
     #[test]
     fn units_are_converted() {
-        let raw = RawUsage {
-            user: Duration::from_micros(1_500_001),
-            max_rss_kib: 3,
-            ..RawUsage::default()
-        };
+        let raw = RawUsage { user: Duration::from_micros(1_500_001), max_rss_kib: 3, ..RawUsage::default() };
         let usage = Usage::from(raw);
         assert_eq!((usage.user_ns, usage.peak_rss_bytes), (1_500_001_000, 3072));
     }
 
     #[test]
     fn a_tree_adds_times_and_takes_the_larger_peak() {
-        let a = Usage {
-            user_ns: 1,
-            peak_rss_bytes: 10,
-            minor_faults: u64::MAX,
-            ..Usage::default()
-        };
-        let b = Usage {
-            user_ns: 2,
-            peak_rss_bytes: 7,
-            minor_faults: 1,
-            ..Usage::default()
-        };
+        let a = Usage { user_ns: 1, peak_rss_bytes: 10, minor_faults: u64::MAX, ..Usage::default() };
+        let b = Usage { user_ns: 2, peak_rss_bytes: 7, minor_faults: 1, ..Usage::default() };
         let both = together(a, b);
-        assert_eq!(
-            (both.user_ns, both.peak_rss_bytes, both.minor_faults),
-            (3, 10, u64::MAX)
-        );
+        assert_eq!((both.user_ns, both.peak_rss_bytes, both.minor_faults), (3, 10, u64::MAX));
     }
 }

@@ -90,7 +90,9 @@ pub enum Refusal {
     #[error("the queue is full: {0} jobs wait; try again when some are done, or cancel what is not needed")]
     QueueFull(usize),
     /// The same request id with another spec.
-    #[error("request id `{0}` was used for another spec; a repeated call must repeat the spec, a new one needs a new id")]
+    #[error(
+        "request id `{0}` was used for another spec; a repeated call must repeat the spec, a new one needs a new id"
+    )]
     RequestIdReused(String),
     /// There is no such job.
     #[error("there is no job {0}")]

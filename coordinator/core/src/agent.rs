@@ -48,7 +48,10 @@ impl Agent {
 
     /// Whether it may be granted anything now.
     pub fn takes_work(&self) -> bool {
-        self.link.is_some() && !self.drained && self.offer.credits > 0 && self.sensor.status != SensorStatus::Down
+        self.link.is_some()
+            && !self.drained
+            && self.offer.credits > 0
+            && self.sensor.status != SensorStatus::Down
     }
 
     /// Its state, for people.

@@ -26,10 +26,8 @@ impl Core {
         while self.queue.len() > 0 && !takers.is_empty() {
             // The emptiest agent first, so that jobs spread over boxes before they queue up on one.
             takers.sort_by_key(|id| self.agents.get(id).map(emptiness));
-            let Some((index, job)) = takers
-                .iter()
-                .enumerate()
-                .find_map(|(index, agent)| Some((index, self.pick(agent)?)))
+            let Some((index, job)) =
+                takers.iter().enumerate().find_map(|(index, agent)| Some((index, self.pick(agent)?)))
             else {
                 return;
             };
@@ -64,7 +62,9 @@ impl Core {
         self.dequeue(id);
         let epoch = self.next_epoch(out);
         let lost_at = now.mono + self.settings.lease + self.settings.grace;
-        let (Some(job), Some(entry)) = (self.jobs.get_mut(&id), self.agents.get_mut(agent)) else { return };
+        let (Some(job), Some(entry)) = (self.jobs.get_mut(&id), self.agents.get_mut(agent)) else {
+            return;
+        };
         let Some(link) = entry.link else { return };
         let live = match Live::granted(&job.submitted.spec, agent.clone(), epoch, lost_at) {
             Ok(live) => live,
@@ -91,17 +91,17 @@ impl Core {
     }
 
     /// The live attempt was lost: the job waits again, or is parked, or ends as somebody wished.
-    pub(crate) fn lose(&mut self, now: Now, id: JobId, cause: LossCause, out: &mut Vec<Action>) {
+    pub(crate) fn lose(&mut self, now: Now, id: JobId, cause: &LossCause, out: &mut Vec<Action>) {
         self.detach(id);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let why = cause.to_string();
         if let Some(attempt) = job.record.attempts.last_mut() {
-            if let LossCause::Refused(_) = cause {
+            if let LossCause::Refused(_) = *cause {
                 job.declined_by.insert(attempt.agent.clone());
             }
             attempt.outcome = Some(AttemptOutcome::Lost(cause.clone()));
         }
-        if is_busy(&cause) {
+        if is_busy(cause) {
             job.declined_by.clear();
         }
         if let Some(by) = job.record.cancel.clone() {
@@ -114,7 +114,8 @@ impl Core {
                 !job.declined_by.contains(&agent.id)
                     && agent.facts.as_ref().is_some_and(|facts| needs.matched_by(facts).is_ok())
             });
-        let spent = nobody_left || job.attempts_spent() >= job.submitted.spec.attempts
+        let spent = nobody_left
+            || job.attempts_spent() >= job.submitted.spec.attempts
             || job.agents_lost() >= self.settings.agents_lost_max
             || job.record.attempts.len() >= ATTEMPTS_RECORDED_MAX;
         if spent {

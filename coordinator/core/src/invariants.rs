@@ -12,24 +12,34 @@ impl Core {
     pub fn check_invariants(&self) -> Result<(), String> {
         let mut queued = 0;
         for job in self.jobs.values() {
-            let waits = self.queue.contains(&Needs::of(job.spec()), job.spec().priority, &job.spec().project, job.id);
+            let waits =
+                self.queue.contains(&Needs::of(job.spec()), job.spec().priority, &job.spec().project, job.id);
             match &job.record.state {
                 JobState::Queued => {
                     queued += 1;
                     ensure(waits, || format!("job {} is queued but not in the queue", job.id))?;
-                    ensure(job.live.is_none(), || format!("job {} is queued but has a live attempt", job.id))?;
+                    ensure(job.live.is_none(), || {
+                        format!("job {} is queued but has a live attempt", job.id)
+                    })?;
                 }
                 JobState::Active => {
                     ensure(!waits, || format!("job {} is active and in the queue", job.id))?;
-                    let live = job.live.as_ref().ok_or_else(|| format!("job {} is active without attempt", job.id))?;
-                    let record =
-                        job.record.live_attempt().ok_or_else(|| format!("job {} has no open record", job.id))?;
+                    let live = job
+                        .live
+                        .as_ref()
+                        .ok_or_else(|| format!("job {} is active without attempt", job.id))?;
+                    let record = job
+                        .record
+                        .live_attempt()
+                        .ok_or_else(|| format!("job {} has no open record", job.id))?;
                     ensure(record.epoch == live.epoch, || format!("job {}: epochs differ", job.id))?;
                     ensure(self.lost_timers.contains(&(live.lost_at, job.id)), || {
                         format!("job {} has a lease that never ends", job.id)
                     })?;
                 }
-                JobState::Finished(_) => return Err(format!("job {} is finished and among the unfinished", job.id)),
+                JobState::Finished(_) => {
+                    return Err(format!("job {} is finished and among the unfinished", job.id));
+                }
             }
             self.check_epochs(job)?;
         }
@@ -49,12 +59,15 @@ impl Core {
         let mut seen = BTreeSet::new();
         let mut last = None;
         for attempt in &job.record.attempts {
-            ensure(seen.insert(attempt.number), || format!("job {}: attempt {} twice", job.id, attempt.number))?;
+            ensure(seen.insert(attempt.number), || {
+                format!("job {}: attempt {} twice", job.id, attempt.number)
+            })?;
             ensure(last < Some(attempt.epoch), || format!("job {}: epochs do not grow", job.id))?;
             last = Some(attempt.epoch);
             ensure(attempt.epoch <= self.epoch, || format!("job {}: epoch beyond the last granted", job.id))?;
         }
-        let open = job.record.attempts.iter().rev().skip(1).filter(|attempt| attempt.outcome.is_none()).count();
+        let open =
+            job.record.attempts.iter().rev().skip(1).filter(|attempt| attempt.outcome.is_none()).count();
         ensure(open == 0, || format!("job {}: an older attempt is still open", job.id))
     }
 }

@@ -23,7 +23,7 @@ mod timers;
 pub mod view;
 
 pub use action::{Action, Answer, Refusal, ToAgent};
-pub use event::{Caller, Event, FromAgent, Hello, HeldAttempt, LinkId, Now, Offer, Submission};
+pub use event::{Caller, Event, FromAgent, HeldAttempt, Hello, LinkId, Now, Offer, Submission};
 pub use record::{AgentRecord, EpochRecord, JobRecord, RecordKey, SpecRecord, Write};
 pub use restore::{Restored, RestoredJob};
 pub use settings::Settings;

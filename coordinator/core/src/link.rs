@@ -77,7 +77,7 @@ impl Core {
             .map(|attempt| attempt.job)
             .collect();
         for job in forgotten {
-            self.lose(now, job, LossCause::AgentRestarted, out);
+            self.lose(now, job, &LossCause::AgentRestarted, out);
         }
         for HeldAttempt { attempt, epoch, rounds, live: _, end } in held {
             self.extend_lease(now, attempt.job);
@@ -101,7 +101,9 @@ impl Core {
     }
 
     fn extend_lease(&mut self, now: Now, id: JobId) {
-        let Some(live) = self.jobs.get_mut(&id).and_then(|job| job.live.as_mut()) else { return };
+        let Some(live) = self.jobs.get_mut(&id).and_then(|job| job.live.as_mut()) else {
+            return;
+        };
         self.lost_timers.remove(&(live.lost_at, id));
         live.lost_at = now.mono + self.settings.lease + self.settings.grace;
         self.lost_timers.insert((live.lost_at, id));
@@ -129,7 +131,9 @@ impl Core {
             .filter(|job| job.live.as_ref().is_some_and(|live| live.phase == Phase::Granted))
             .map(|job| job.submitted.spec.cores.count)
             .collect();
-        let Some(entry) = self.agents.get_mut(agent) else { return };
+        let Some(entry) = self.agents.get_mut(agent) else {
+            return;
+        };
         let count = u32::try_from(unseen.len()).unwrap_or(u32::MAX);
         entry.offer = Offer {
             credits: offer.credits.saturating_sub(count),
@@ -176,16 +180,18 @@ impl Core {
     ) {
         let AttemptUpdate { attempt, epoch, event } = update;
         if !self.holds(agent, attempt, epoch) {
-            self.answer_stale(link, attempt, epoch, &event, out);
+            Self::answer_stale(link, attempt, epoch, &event, out);
             return;
         }
         self.extend_lease(now, attempt.job);
-        let Some(live) = self.jobs.get_mut(&attempt.job).and_then(|job| job.live.as_mut()) else { return };
+        let Some(live) = self.jobs.get_mut(&attempt.job).and_then(|job| job.live.as_mut()) else {
+            return;
+        };
         match event {
             AttemptEvent::Accepted => live.phase = Phase::Accepted,
-            AttemptEvent::Staging(
-                Stage::Fetch | Stage::Setup | Stage::Check | Stage::Run | Stage::Read,
-            ) => live.phase = Phase::Staging,
+            AttemptEvent::Staging(Stage::Fetch | Stage::Setup | Stage::Check | Stage::Run | Stage::Read) => {
+                live.phase = Phase::Staging;
+            }
             AttemptEvent::Ready => live.phase = Phase::Ready,
             AttemptEvent::Running { cpus, isolation } => {
                 live.phase = Phase::Running { round: live.rounds };
@@ -206,7 +212,6 @@ impl Core {
 
     /// An attempt that nothing wants any more: tell the agent to end it or to forget it.
     fn answer_stale(
-        &self,
         link: LinkId,
         attempt: AttemptId,
         epoch: Epoch,
@@ -236,7 +241,7 @@ impl Core {
         if let Some(entry) = self.agents.get_mut(agent) {
             entry.offer = Offer::default();
         }
-        self.lose(now, attempt.job, LossCause::Refused(cause), out);
+        self.lose(now, attempt.job, &LossCause::Refused(cause), out);
     }
 
     pub(crate) fn round_came(
@@ -250,38 +255,49 @@ impl Core {
         let RoundResult { attempt, epoch, round, .. } = result;
         if !self.holds(agent, attempt, epoch) {
             // The verdict stands, or another attempt took over: these rounds change nothing.
-            out.push(Action::Send { link, message: ToAgent::Ack { attempt, epoch, rounds: round + 1, stop: true } });
+            out.push(Action::Send {
+                link,
+                message: ToAgent::Ack { attempt, epoch, rounds: round + 1, stop: true },
+            });
             return;
         }
         self.extend_lease(now, attempt.job);
+        let due = self.live_rounds(attempt.job);
+        match round.cmp(&due) {
+            std::cmp::Ordering::Less => {
+                out.push(Action::Send {
+                    link,
+                    message: ToAgent::Ack { attempt, epoch, rounds: due, stop: false },
+                });
+            }
+            std::cmp::Ordering::Greater => {
+                out.push(Action::Send { link, message: ToAgent::Replay { attempt, from_round: due } });
+            }
+            std::cmp::Ordering::Equal => self.fold(now, link, agent, result, out),
+        }
+    }
+
+    /// Folds the round that is due into its attempt.
+    fn fold(&mut self, now: Now, link: LinkId, agent: &AgentId, result: RoundResult, out: &mut Vec<Action>) {
+        let RoundResult { attempt, epoch, .. } = result;
         let Some(job) = self.jobs.get_mut(&attempt.job) else { return };
         let spec = job.submitted.spec.clone();
         let Some(live) = job.live.as_mut() else { return };
-        match round.cmp(&live.rounds) {
-            std::cmp::Ordering::Less => {
-                let message = ToAgent::Ack { attempt, epoch, rounds: live.rounds, stop: false };
-                out.push(Action::Send { link, message });
-                return;
-            }
-            std::cmp::Ordering::Greater => {
-                let message = ToAgent::Replay { attempt, from_round: live.rounds };
-                out.push(Action::Send { link, message });
-                return;
-            }
-            std::cmp::Ordering::Equal => {}
-        }
         let folded = match live.fold(&spec, &result) {
             Ok(folded) => folded,
             Err(why) => {
                 out.push(Action::Send { link, message: ToAgent::Cancel { attempt, epoch } });
-                self.lose(now, attempt.job, LossCause::Box(why.to_string()), out);
+                self.lose(now, attempt.job, &LossCause::Box(why.to_string()), out);
                 return;
             }
         };
         let rounds = live.rounds;
         self.archive(now, agent, spec, result, out);
         let stop = match folded {
-            Folded::Continue => false,
+            Folded::Continue => {
+                out.push(Action::JobChanged(attempt.job));
+                false
+            }
             Folded::Decided(verdict) => {
                 let outcome = Outcome::Judged(verdict);
                 self.finish(now, attempt.job, Some(AttemptOutcome::Completed), outcome, out);
@@ -289,9 +305,6 @@ impl Core {
             }
         };
         out.push(Action::Send { link, message: ToAgent::Ack { attempt, epoch, rounds, stop } });
-        if !stop {
-            out.push(Action::JobChanged(attempt.job));
-        }
     }
 
     fn archive(
@@ -302,7 +315,9 @@ impl Core {
         result: RoundResult,
         out: &mut Vec<Action>,
     ) {
-        let Some(facts) = self.agents.get(agent).and_then(|entry| entry.facts.as_ref()) else { return };
+        let Some(facts) = self.agents.get(agent).and_then(|entry| entry.facts.as_ref()) else {
+            return;
+        };
         out.push(Action::Archive(Box::new(ArchiveRound {
             attempt: result.attempt,
             round: result.round,
@@ -315,14 +330,7 @@ impl Core {
     }
 
     /// The agent is done with an attempt that its job has under way.
-    fn ended(
-        &mut self,
-        now: Now,
-        link: LinkId,
-        attempt: AttemptId,
-        end: AttemptEnd,
-        out: &mut Vec<Action>,
-    ) {
+    fn ended(&mut self, now: Now, link: LinkId, attempt: AttemptId, end: AttemptEnd, out: &mut Vec<Action>) {
         let id = attempt.job;
         match end {
             AttemptEnd::Completed { rounds } => {
@@ -336,7 +344,7 @@ impl Core {
                     return;
                 }
                 if live.rounds == 0 {
-                    self.lose(now, id, LossCause::Box("it ended without a single round".to_owned()), out);
+                    self.lose(now, id, &LossCause::Box("it ended without a single round".to_owned()), out);
                 } else if let Some(outcome) = live.conclude(&spec) {
                     self.finish(now, id, Some(AttemptOutcome::Completed), outcome, out);
                 }
@@ -345,16 +353,14 @@ impl Core {
                 let outcome = Some(AttemptOutcome::Failed(failure.clone()));
                 self.finish(now, id, outcome, Outcome::Failed(failure), out);
             }
-            AttemptEnd::Box(why) => self.lose(now, id, LossCause::Box(why), out),
-            AttemptEnd::Cancelled => {
-                match self.jobs.get(&id).and_then(|job| job.record.cancel.clone()) {
-                    Some(by) => {
-                        let outcome = Some(AttemptOutcome::Cancelled);
-                        self.finish(now, id, outcome, Outcome::Cancelled { by }, out);
-                    }
-                    None => self.lose(now, id, LossCause::Drained, out),
+            AttemptEnd::Box(why) => self.lose(now, id, &LossCause::Box(why), out),
+            AttemptEnd::Cancelled => match self.jobs.get(&id).and_then(|job| job.record.cancel.clone()) {
+                Some(by) => {
+                    let outcome = Some(AttemptOutcome::Cancelled);
+                    self.finish(now, id, outcome, Outcome::Cancelled { by }, out);
                 }
-            }
+                None => self.lose(now, id, &LossCause::Drained, out),
+            },
         }
         out.push(Action::Send { link, message: ToAgent::Release { attempt } });
     }

@@ -1,11 +1,10 @@
 //! An attempt under way: its phase, its lease, and the rounds folded into the gate so far.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::time::Duration;
 
-use darwin_gate::{
-    Block, EndOfData, Gate, LookReport, Observation, Order, SeriesKey, Step, Verdict, order,
-};
+use darwin_gate::{Block, EndOfData, Gate, LookReport, Observation, Order, SeriesKey, Step, Verdict, order};
 use darwin_shared::ids::{AgentId, Epoch};
 use darwin_shared::round::RoundResult;
 use darwin_shared::spec::{Arm, JobSpec, Work};
@@ -90,10 +89,16 @@ pub struct Live {
 
 impl Live {
     /// An attempt that was just granted.
-    pub fn granted(spec: &JobSpec, agent: AgentId, epoch: Epoch, lost_at: Duration) -> Result<Self, FoldError> {
+    pub fn granted(
+        spec: &JobSpec,
+        agent: AgentId,
+        epoch: Epoch,
+        lost_at: Duration,
+    ) -> Result<Self, FoldError> {
         let sink = match &spec.work {
             Work::Compare { .. } => {
-                let gate = Gate::new(spec.policy.clone(), Some(spec.seed)).map_err(|e| FoldError::Block(e.to_string()))?;
+                let gate = Gate::new(spec.policy.clone(), Some(spec.seed))
+                    .map_err(|e| FoldError::Block(e.to_string()))?;
                 Sink::Gate(Box::new(gate))
             }
             Work::Measure { .. } => Sink::Columns(BTreeMap::new()),
@@ -169,17 +174,18 @@ fn percent(change: darwin_gate::Ratio) -> String {
 
 /// `latency.p99 of test_match -18.9% [-22.0%, -15.1%], 14 of 40 pairs, next look at 20`.
 fn in_words(look: &LookReport, max_pairs: u32) -> String {
+    // Writing to a String cannot fail.
     let mut text = String::new();
     if let Some(leading) = &look.leading {
         text = format!("{} of {} {}", leading.series.metric, leading.series.bench, percent(leading.delta));
         if let Some((low, high)) = leading.interval {
-            text.push_str(&format!(" [{}, {}]", percent(low), percent(high)));
+            let _ = write!(text, " [{}, {}]", percent(low), percent(high));
         }
         text.push_str(", ");
     }
-    text.push_str(&format!("{} of {max_pairs} pairs", look.pairs));
+    let _ = write!(text, "{} of {max_pairs} pairs", look.pairs);
     if let Some(next) = look.next_look {
-        text.push_str(&format!(", next look at {next}"));
+        let _ = write!(text, ", next look at {next}");
     }
     text
 }

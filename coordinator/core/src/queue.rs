@@ -49,9 +49,15 @@ impl Queue {
 
     /// Takes a job out; false if it was not waiting.
     pub(crate) fn remove(&mut self, needs: &Needs, priority: i32, project: &ProjectName, job: JobId) -> bool {
-        let Some(lanes) = self.classes.get_mut(needs) else { return false };
-        let Some(lane) = lanes.get_mut(&Reverse(priority)) else { return false };
-        let Some(jobs) = lane.get_mut(project) else { return false };
+        let Some(lanes) = self.classes.get_mut(needs) else {
+            return false;
+        };
+        let Some(lane) = lanes.get_mut(&Reverse(priority)) else {
+            return false;
+        };
+        let Some(jobs) = lane.get_mut(project) else {
+            return false;
+        };
         let removed = jobs.remove(&job);
         if jobs.is_empty() {
             lane.remove(project);
@@ -102,7 +108,9 @@ impl Queue {
 
     /// How many jobs of the same class would go first if agents came one by one.
     pub(crate) fn position(&self, needs: &Needs, priority: i32, job: JobId) -> usize {
-        let Some(lanes) = self.classes.get(needs) else { return 0 };
+        let Some(lanes) = self.classes.get(needs) else {
+            return 0;
+        };
         lanes
             .iter()
             .map(|(lane_priority, lane)| match lane_priority.cmp(&Reverse(priority)) {

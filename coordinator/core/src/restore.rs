@@ -105,7 +105,7 @@ impl Core {
             }
             Some((_, Err(why))) => {
                 self.jobs.insert(id, job);
-                self.lose(now, id, LossCause::Box(why.to_string()), out);
+                self.lose(now, id, &LossCause::Box(why.to_string()), out);
             }
             None => {
                 job.record.state = JobState::Queued;

@@ -58,15 +58,17 @@ impl Core {
             Event::SetDrained { caller, agent, drained } => self.set_drained(caller, &agent, drained, out),
             Event::LinkUp { link, hello } => self.link_up(now, link, *hello, out),
             Event::LinkDown { link } => self.link_down(link),
-            Event::FromAgent { link, message } => self.from_agent(now, link, message, out),
+            Event::FromAgent { link, message } => self.agent_said(now, link, message, out),
             Event::Timer => self.fire_timers(now, out),
         }
         self.dispatch(now, out);
     }
 
-    fn from_agent(&mut self, now: Now, link: LinkId, message: FromAgent, out: &mut Vec<Action>) {
+    fn agent_said(&mut self, now: Now, link: LinkId, message: FromAgent, out: &mut Vec<Action>) {
         // A message of a connection that a newer one replaced says nothing about now.
-        let Some(agent) = self.links.get(&link).cloned() else { return };
+        let Some(agent) = self.links.get(&link).cloned() else {
+            return;
+        };
         if let Some(entry) = self.agents.get_mut(&agent) {
             entry.heard_at = now.mono;
         }
@@ -137,7 +139,9 @@ impl Core {
 
     /// Takes a job out of the queue; false if it was not waiting.
     pub(crate) fn dequeue(&mut self, id: JobId) -> bool {
-        let Some(job) = self.jobs.get(&id) else { return false };
+        let Some(job) = self.jobs.get(&id) else {
+            return false;
+        };
         let spec = &job.submitted.spec;
         let removed = self.queue.remove(&Needs::of(spec), spec.priority, &spec.project, id);
         if removed {
@@ -169,7 +173,9 @@ impl Core {
     ) {
         self.detach(id);
         self.dequeue(id);
-        let Some(mut job) = self.jobs.remove(&id) else { return };
+        let Some(mut job) = self.jobs.remove(&id) else {
+            return;
+        };
         if let Some(attempt) = job.record.attempts.last_mut()
             && attempt.outcome.is_none()
         {

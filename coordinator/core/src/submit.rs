@@ -72,19 +72,18 @@ impl Core {
         self.enqueue(now, id);
     }
 
-    pub(crate) fn cancel(
-        &mut self,
-        now: Now,
-        caller: Caller,
-        id: JobId,
-        by: String,
-        out: &mut Vec<Action>,
-    ) {
+    pub(crate) fn cancel(&mut self, now: Now, caller: Caller, id: JobId, by: String, out: &mut Vec<Action>) {
         let answer = self.try_cancel(now, id, by, out);
         out.push(Action::Reply { caller, answer });
     }
 
-    fn try_cancel(&mut self, now: Now, id: JobId, by: String, out: &mut Vec<Action>) -> Result<Answer, Refusal> {
+    fn try_cancel(
+        &mut self,
+        now: Now,
+        id: JobId,
+        by: String,
+        out: &mut Vec<Action>,
+    ) -> Result<Answer, Refusal> {
         let Some(job) = self.jobs.get_mut(&id) else {
             return Err(match self.recent.get(&id) {
                 Some(job) => Refusal::Finished { job: id, state: job.record.state.name() },

@@ -12,7 +12,7 @@ impl Core {
             && at <= now.mono
         {
             self.lost_timers.pop_first();
-            self.lose(now, job, LossCause::AgentSilent, out);
+            self.lose(now, job, &LossCause::AgentSilent, out);
         }
         while let Some((at, job)) = self.wait_timers.first().copied()
             && at <= now.mono

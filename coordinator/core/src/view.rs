@@ -75,12 +75,14 @@ impl Core {
             .filter(|agent| agent.facts.as_ref().is_some_and(|facts| needs.matched_by(facts).is_ok()))
             .collect();
         if matching.is_empty() {
-            return self.nobody_matches(&needs, &agents);
+            return Self::nobody_matches(&needs, &agents);
         }
         let away = matching.iter().filter(|agent| agent.link.is_none()).count();
         let drained = matching.iter().filter(|agent| agent.drained).count();
-        let unhealthy =
-            matching.iter().filter(|agent| agent.sensor.status == darwin_shared::fleet::SensorStatus::Down).count();
+        let unhealthy = matching
+            .iter()
+            .filter(|agent| agent.sensor.status == darwin_shared::fleet::SensorStatus::Down)
+            .count();
         let before = self.queue_position(job);
         let mut parts = vec![match before {
             0 => format!("next in line for {} matching agent(s)", matching.len()),
@@ -95,11 +97,9 @@ impl Core {
         parts.join(", ")
     }
 
-    fn nobody_matches(&self, needs: &Needs, agents: &[&Agent]) -> String {
-        let worst: Vec<Mismatch> = agents
-            .iter()
-            .filter_map(|agent| needs.matched_by(agent.facts.as_ref()?).err())
-            .collect();
+    fn nobody_matches(needs: &Needs, agents: &[&Agent]) -> String {
+        let worst: Vec<Mismatch> =
+            agents.iter().filter_map(|agent| needs.matched_by(agent.facts.as_ref()?).err()).collect();
         match worst.into_iter().max() {
             Some(Mismatch::Pool) | None => {
                 let pool = needs.pool().map_or_else(|| "any".to_owned(), ToString::to_string);

@@ -44,7 +44,10 @@ impl AgentsService {
 
 #[tonic::async_trait]
 impl v1::agents_server::Agents for AgentsService {
-    async fn list(&self, _: Request<v1::ListAgentsRequest>) -> Result<Response<v1::ListAgentsResponse>, Status> {
+    async fn list(
+        &self,
+        _: Request<v1::ListAgentsRequest>,
+    ) -> Result<Response<v1::ListAgentsResponse>, Status> {
         let agents = self
             .handle
             .query(|core, _, now| core.agents().map(|agent| view::agent(core, agent, now)).collect())
@@ -66,7 +69,8 @@ impl v1::agents_server::Agents for AgentsService {
     }
 
     async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
-        let (queued, active) = self.handle.query(|core, _, _| core.counts()).await.map_err(|e| e.to_status())?;
+        let (queued, active) =
+            self.handle.query(|core, _, _| core.counts()).await.map_err(|e| e.to_status())?;
         Ok(Response::new(v1::StatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             up_for: view::duration(self.started.elapsed()),

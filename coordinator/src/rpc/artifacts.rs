@@ -99,7 +99,10 @@ fn digest(bytes: &[u8]) -> Result<Digest, Status> {
 
 fn digests(list: &[Bytes]) -> Result<Vec<Digest>, Status> {
     if list.len() > DIGESTS_MAX {
-        return Err(Status::invalid_argument(format!("{} digests in one call; at most {DIGESTS_MAX}", list.len())));
+        return Err(Status::invalid_argument(format!(
+            "{} digests in one call; at most {DIGESTS_MAX}",
+            list.len()
+        )));
     }
     list.iter().map(|bytes| digest(bytes)).collect()
 }
@@ -134,7 +137,9 @@ impl ArtifactsService {
         let piece = |piece| Ok(v1::DownloadResponse { piece: Some(piece) });
         out.send(piece(Piece::Header(header))).await.map_err(gone)?;
         loop {
-            let mut chunk = bytes::BytesMut::with_capacity(MAX_CHUNK_BYTES.min(usize::try_from(size_bytes).unwrap_or(MAX_CHUNK_BYTES)).max(1));
+            let mut chunk = bytes::BytesMut::with_capacity(
+                MAX_CHUNK_BYTES.min(usize::try_from(size_bytes).unwrap_or(MAX_CHUNK_BYTES)).max(1),
+            );
             if file.read_buf(&mut chunk).await.map_err(disk)? == 0 {
                 return Ok(());
             }
@@ -174,11 +179,14 @@ impl v1::artifacts_server::Artifacts for ArtifactsService {
                     open = Some(self.begin(&header)?);
                 }
                 Some(Piece::Chunk(chunk)) => {
-                    let writer =
-                        open.as_mut().ok_or_else(|| Status::invalid_argument("a chunk came before any header"))?;
+                    let writer = open
+                        .as_mut()
+                        .ok_or_else(|| Status::invalid_argument("a chunk came before any header"))?;
                     writer.write(&chunk).map_err(|e| e.to_status())?;
                 }
-                None => return Err(Status::invalid_argument("a piece of an upload is neither header nor chunk")),
+                None => {
+                    return Err(Status::invalid_argument("a piece of an upload is neither header nor chunk"));
+                }
             }
         }
         if let Some(writer) = open {

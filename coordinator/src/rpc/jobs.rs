@@ -59,7 +59,12 @@ impl JobsService {
         self.submit(spec, request_id, submitter).await
     }
 
-    async fn submit(&self, spec: JobSpec, request_id: String, submitter: String) -> Result<v1::SubmitResponse, Status> {
+    async fn submit(
+        &self,
+        spec: JobSpec,
+        request_id: String,
+        submitter: String,
+    ) -> Result<v1::SubmitResponse, Status> {
         spec.check().map_err(|e| Status::invalid_argument(e.to_string()))?;
         if let Some(free) = self.health.free_bytes()
             && free < FREE_BYTES_MIN
@@ -77,7 +82,9 @@ impl JobsService {
         let submit = Submit { request_id, spec, submitter };
         match self.handle.submit(submit).await.map_err(|e| e.to_status())? {
             Answer::Submitted { job, known } => Ok(v1::SubmitResponse { job_id: job.to_string(), known }),
-            Answer::Cancelling { .. } | Answer::DrainSet => Err(Status::internal("the loop gave another call's answer")),
+            Answer::Cancelling { .. } | Answer::DrainSet => {
+                Err(Status::internal("the loop gave another call's answer"))
+            }
         }
     }
 
@@ -119,7 +126,9 @@ impl JobsService {
         match found.as_slice() {
             [id] => Ok(*id),
             [] => Err(Status::not_found(format!("no recent job begins with {prefix}"))),
-            _ => Err(Status::invalid_argument(format!("more than one job begins with {prefix}: give more of it"))),
+            _ => Err(Status::invalid_argument(format!(
+                "more than one job begins with {prefix}: give more of it"
+            ))),
         }
     }
 
@@ -134,7 +143,9 @@ impl JobsService {
         let (sent, was_sent) = oneshot::channel();
         self.handle.send(Input::Relay { job: id, message, sent }).await.map_err(|e| e.to_status())?;
         if !was_sent.await.unwrap_or(false) {
-            return Err(Status::unavailable(format!("job {id} is under way on an agent that cannot be reached now")));
+            return Err(Status::unavailable(format!(
+                "job {id} is under way on an agent that cannot be reached now"
+            )));
         }
         let chunks = ReceiverStream::new(pieces)
             .map(|piece| Ok(v1::LogChunk { data: piece.data, stage: piece.stage, arm: piece.arm }));
@@ -147,15 +158,18 @@ impl JobsService {
             .query(move |core, _, _| core.job(id).and_then(darwin_coordinator_core::job::Job::live_id))
             .await
             .map_err(|e| e.to_status())?;
-        attempt
-            .map(|attempt| attempt.to_string())
-            .ok_or_else(|| Status::failed_precondition(format!("job {id} is not under way: it has no log yet")))
+        attempt.map(|attempt| attempt.to_string()).ok_or_else(|| {
+            Status::failed_precondition(format!("job {id} is not under way: it has no log yet"))
+        })
     }
 }
 
 #[tonic::async_trait]
 impl v1::jobs_server::Jobs for JobsService {
-    async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
+    async fn submit(
+        &self,
+        request: Request<v1::SubmitRequest>,
+    ) -> Result<Response<v1::SubmitResponse>, Status> {
         Ok(Response::new(self.take(request.into_inner()).await?))
     }
 
@@ -181,7 +195,10 @@ impl v1::jobs_server::Jobs for JobsService {
         Ok(Response::new(self.find(id).await?))
     }
 
-    async fn list(&self, request: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
+    async fn list(
+        &self,
+        request: Request<v1::ListJobsRequest>,
+    ) -> Result<Response<v1::ListJobsResponse>, Status> {
         let filter = Filter::new(request.into_inner())?;
         let page = self.handle.query(move |core, ledger, _| filter.page(core, ledger)).await;
         let page = page.map_err(|e| e.to_status())?.map_err(|e| e.to_status())?;
@@ -190,7 +207,10 @@ impl v1::jobs_server::Jobs for JobsService {
 
     type WatchStream = Answers<v1::JobEvent>;
 
-    async fn watch(&self, request: Request<v1::WatchJobRequest>) -> Result<Response<Self::WatchStream>, Status> {
+    async fn watch(
+        &self,
+        request: Request<v1::WatchJobRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
         let id = self.resolve(&request.into_inner().job_id).await?;
         let first = self.find(id).await?;
         if first.state == i32::from(v1::JobState::Finished) {
@@ -233,16 +253,23 @@ impl v1::jobs_server::Jobs for JobsService {
         let id = self.resolve(&job_id).await?;
         match self.handle.cancel(id, by).await.map_err(|e| e.to_status())? {
             Answer::Cancelling { was_queued } => Ok(Response::new(v1::CancelJobResponse { was_queued })),
-            Answer::Submitted { .. } | Answer::DrainSet => Err(Status::internal("the loop gave another call's answer")),
+            Answer::Submitted { .. } | Answer::DrainSet => {
+                Err(Status::internal("the loop gave another call's answer"))
+            }
         }
     }
 
-    async fn retry(&self, request: Request<v1::RetryJobRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
+    async fn retry(
+        &self,
+        request: Request<v1::RetryJobRequest>,
+    ) -> Result<Response<v1::SubmitResponse>, Status> {
         let v1::RetryJobRequest { job_id, request_id, submitter } = request.into_inner();
         let id = self.resolve(&job_id).await?;
         let job = self.find(id).await?;
         if job.state != i32::from(v1::JobState::Finished) {
-            return Err(Status::failed_precondition(format!("job {id} has not finished: there is nothing to retry yet")));
+            return Err(Status::failed_precondition(format!(
+                "job {id} has not finished: there is nothing to retry yet"
+            )));
         }
         let request = v1::SubmitRequest { request_id, spec: job.spec, submitter };
         Ok(Response::new(self.take(request).await?))
@@ -284,7 +311,12 @@ impl Filter {
         let limit = match usize::try_from(limit).unwrap_or(usize::MAX) {
             0 => PAGE.0,
             n if n <= PAGE.1 => n,
-            n => return Err(Status::invalid_argument(format!("`limit` is {n}; at most {} fit on a page", PAGE.1))),
+            n => {
+                return Err(Status::invalid_argument(format!(
+                    "`limit` is {n}; at most {} fit on a page",
+                    PAGE.1
+                )));
+            }
         };
         let before = if before.is_empty() { None } else { Some(job_id(&before)?) };
         Ok(Self { project, suite, states: states.into_iter().collect(), limit, before })

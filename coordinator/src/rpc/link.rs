@@ -56,7 +56,11 @@ fn hello(hello: v1::Hello) -> Result<Hello, Status> {
             hello.protocol_major,
             hello.protocol_minor,
             env!("CARGO_PKG_VERSION"),
-            if hello.protocol_major < PROTOCOL_MAJOR { "upgrade the agent" } else { "upgrade the coordinator" },
+            if hello.protocol_major < PROTOCOL_MAJOR {
+                "upgrade the agent"
+            } else {
+                "upgrade the coordinator"
+            },
         )));
     }
     if hello.attempts.len() > ATTEMPTS_MAX {
@@ -66,7 +70,8 @@ fn hello(hello: v1::Hello) -> Result<Hello, Status> {
     Ok(Hello {
         agent: AgentId::new(hello.agent_id).map_err(|e| Status::invalid_argument(e.to_string()))?,
         facts: AgentFacts::try_from(hello.facts.ok_or_else(|| missing("facts"))?).map_err(|e| refused(&e))?,
-        sensor: SensorReport::try_from(hello.sensor.ok_or_else(|| missing("sensor"))?).map_err(|e| refused(&e))?,
+        sensor: SensorReport::try_from(hello.sensor.ok_or_else(|| missing("sensor"))?)
+            .map_err(|e| refused(&e))?,
         attempts: hello.attempts.into_iter().map(held).collect::<Result<_, _>>()?,
         offer: hello.offer.map(offer).unwrap_or_default(),
     })
@@ -86,7 +91,8 @@ fn renewals(renew: v1::Renew) -> Result<Vec<(AttemptId, Epoch, u64)>, Status> {
     if renew.attempts.len() > ATTEMPTS_MAX {
         return Err(Status::invalid_argument(format!("`attempts` has more than {ATTEMPTS_MAX} entries")));
     }
-    let one = |live: v1::LiveAttempt| Ok((attempt_id(&live.attempt_id)?, epoch(live.epoch)?, live.invocations));
+    let one =
+        |live: v1::LiveAttempt| Ok((attempt_id(&live.attempt_id)?, epoch(live.epoch)?, live.invocations));
     renew.attempts.into_iter().map(one).collect()
 }
 

@@ -98,7 +98,9 @@ pub(crate) fn summary(job: &RestoredJob) -> v1::JobSummary {
 }
 
 fn in_a_line(state: &JobState) -> String {
-    let JobState::Finished(outcome) = state else { return String::new() };
+    let JobState::Finished(outcome) = state else {
+        return String::new();
+    };
     match outcome {
         Outcome::Judged(verdict) => {
             let loudest = verdict
@@ -162,12 +164,9 @@ pub(crate) fn to_agent(message: ToAgent) -> v1::CoordinatorMessage {
             looks: spec.policy.looks.clone(),
             spec: Some(v1::JobSpec::from(JobSpec::clone(&spec))),
         }),
-        ToAgent::Ack { attempt, epoch: fence, rounds, stop } => Body::Ack(v1::RoundAck {
-            attempt_id: attempt.to_string(),
-            epoch: epoch(fence),
-            rounds,
-            stop,
-        }),
+        ToAgent::Ack { attempt, epoch: fence, rounds, stop } => {
+            Body::Ack(v1::RoundAck { attempt_id: attempt.to_string(), epoch: epoch(fence), rounds, stop })
+        }
         ToAgent::Cancel { attempt, epoch: fence } => {
             Body::Cancel(v1::CancelAttempt { attempt_id: attempt.to_string(), epoch: epoch(fence) })
         }

@@ -5,7 +5,7 @@ use darwin_shared::spec::Arm;
 use thiserror::Error;
 
 /// The most points that one question gives.
-pub const POINTS_MAX: u32 = 10_000;
+pub(super) const POINTS_MAX: u32 = 10_000;
 
 /// Why the archive cannot be read or written. Verdicts do not depend on it.
 #[derive(Debug, Error)]
@@ -32,7 +32,7 @@ pub struct HistoryQuery {
     pub bench: String,
     /// The metric; any if empty.
     pub metric: String,
-    /// The newest so many points, at most [`POINTS_MAX`].
+    /// The newest so many points, at most 10,000.
     pub limit: u32,
 }
 

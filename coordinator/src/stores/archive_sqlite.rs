@@ -149,7 +149,9 @@ fn put_invocation(
         "INSERT OR IGNORE INTO observation (suite, bench, metric, invocation, value, unit, samples, evidence)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?;
-    for (SeriesKey { bench, metric }, Observation { value, samples, evidence, unit }) in &invocation.observations {
+    for (SeriesKey { bench, metric }, Observation { value, samples, evidence, unit }) in
+        &invocation.observations
+    {
         insert.execute(params![
             suite,
             bench,

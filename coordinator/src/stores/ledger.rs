@@ -91,7 +91,9 @@ pub enum LedgerError {
         source: std::io::Error,
     },
     /// A newer darwin wrote it.
-    #[error("the ledger has schema {found}, this darwin knows up to {known}: start the newer darwin that wrote it")]
+    #[error(
+        "the ledger has schema {found}, this darwin knows up to {known}: start the newer darwin that wrote it"
+    )]
     TooNew {
         /// What it has.
         found: i64,
@@ -99,7 +101,9 @@ pub enum LedgerError {
         known: i64,
     },
     /// A record of a kind that is not known.
-    #[error("the ledger has a record of the unknown kind {0}: it was written by another program or a newer darwin")]
+    #[error(
+        "the ledger has a record of the unknown kind {0}: it was written by another program or a newer darwin"
+    )]
     UnknownKind(u8),
 }
 

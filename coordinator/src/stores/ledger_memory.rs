@@ -29,7 +29,8 @@ impl Ledger for MemoryLedger {
                 let StoredWrite { kind, id, expected_version: expected, .. } = write.clone();
                 return Err(CommitError::Conflict { kind, id, expected, found });
             }
-            let record = Stored { id: write.id.clone(), version: write.new_version, value: write.value.clone() };
+            let record =
+                Stored { id: write.id.clone(), version: write.new_version, value: write.value.clone() };
             records.insert(key, Entry { record, live: write.live, revision });
         }
         self.records = records;

@@ -113,8 +113,9 @@ impl Ledger for SqliteLedger {
     }
 
     fn get(&mut self, kind: Kind, id: &str) -> Result<Option<Stored>, LedgerError> {
-        let mut query =
-            self.connection.prepare_cached("SELECT id, version, value FROM record WHERE kind = ?1 AND id = ?2")?;
+        let mut query = self
+            .connection
+            .prepare_cached("SELECT id, version, value FROM record WHERE kind = ?1 AND id = ?2")?;
         Ok(query.query_row(params![kind.number(), id], stored).optional()?)
     }
 

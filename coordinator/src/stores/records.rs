@@ -40,23 +40,30 @@ pub fn encode(write: &Write) -> Result<StoredWrite, RecordError> {
         Value::Epochs(record) => (Kind::Epochs, EPOCHS_ID.to_owned(), serde_json::to_vec(record)?),
     };
     let expected_version = write.expected_version;
-    Ok(StoredWrite { kind, id, expected_version, new_version: expected_version + 1, value, live: write.is_live() })
+    Ok(StoredWrite {
+        kind,
+        id,
+        expected_version,
+        new_version: expected_version + 1,
+        value,
+        live: write.is_live(),
+    })
 }
 
-fn garbled(kind: Kind, id: &str, why: impl ToString) -> RecordError {
+fn garbled(kind: Kind, id: &str, why: &dyn std::fmt::Display) -> RecordError {
     RecordError::Garbled { kind, id: id.to_owned(), why: why.to_string() }
 }
 
 /// A job of the ledger with its spec.
 pub fn decode_job(ledger: &mut dyn Ledger, stored: &Stored) -> Result<RestoredJob, RecordError> {
-    let id: JobId = stored.id.parse().map_err(|e| garbled(Kind::Job, &stored.id, e))?;
+    let id: JobId = stored.id.parse().map_err(|e| garbled(Kind::Job, &stored.id, &e))?;
     let record: JobRecord =
-        serde_json::from_slice(&stored.value).map_err(|e| garbled(Kind::Job, &stored.id, e))?;
+        serde_json::from_slice(&stored.value).map_err(|e| garbled(Kind::Job, &stored.id, &e))?;
     let spec = ledger
         .get(Kind::Spec, &stored.id)?
-        .ok_or_else(|| garbled(Kind::Spec, &stored.id, "it is missing, though its job is there"))?;
+        .ok_or_else(|| garbled(Kind::Spec, &stored.id, &"it is missing, though its job is there"))?;
     let submitted: SpecRecord =
-        serde_json::from_slice(&spec.value).map_err(|e| garbled(Kind::Spec, &stored.id, e))?;
+        serde_json::from_slice(&spec.value).map_err(|e| garbled(Kind::Spec, &stored.id, &e))?;
     Ok(RestoredJob { id, submitted, record, version: stored.version })
 }
 
@@ -86,12 +93,13 @@ pub fn load(ledger: &mut dyn Ledger, recent: usize) -> Result<Restored, RecordEr
     }
     for stored in ledger.live(Kind::Agent, None)? {
         let record: AgentRecord =
-            serde_json::from_slice(&stored.value).map_err(|e| garbled(Kind::Agent, &stored.id, e))?;
-        let agent = AgentId::new(&stored.id).map_err(|e| garbled(Kind::Agent, &stored.id, e))?;
+            serde_json::from_slice(&stored.value).map_err(|e| garbled(Kind::Agent, &stored.id, &e))?;
+        let agent = AgentId::new(&stored.id).map_err(|e| garbled(Kind::Agent, &stored.id, &e))?;
         restored.agents.push((agent, stored.version, record));
     }
     if let Some(stored) = ledger.get(Kind::Epochs, EPOCHS_ID)? {
-        let record = serde_json::from_slice(&stored.value).map_err(|e| garbled(Kind::Epochs, &stored.id, e))?;
+        let record =
+            serde_json::from_slice(&stored.value).map_err(|e| garbled(Kind::Epochs, &stored.id, &e))?;
         restored.epochs = (stored.version, record);
     }
     Ok(restored)

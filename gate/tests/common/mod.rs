@@ -25,21 +25,13 @@ pub(crate) fn key(bench: &str, metric: Metric) -> SeriesKey {
 
 /// One value with samples enough for a p99.
 pub(crate) fn seen(value: f64) -> Observation {
-    Observation {
-        value,
-        samples: 5_000,
-        evidence: Evidence::A,
-        unit: Unit::Nanoseconds,
-    }
+    Observation { value, samples: 5_000, evidence: Evidence::A, unit: Unit::Nanoseconds }
 }
 
 /// A block with the given baseline value and log ratio per series.
 pub(crate) fn block(round: u32, series: &[(SeriesKey, f64, f64)]) -> Block {
     let side = |value: fn(f64, f64) -> f64| -> BTreeMap<SeriesKey, Observation> {
-        series
-            .iter()
-            .map(|(key, base, d)| (key.clone(), seen(value(*base, *d))))
-            .collect()
+        series.iter().map(|(key, base, d)| (key.clone(), seen(value(*base, *d)))).collect()
     };
     Block {
         round,
@@ -51,10 +43,7 @@ pub(crate) fn block(round: u32, series: &[(SeriesKey, f64, f64)]) -> Block {
 
 /// Blocks of one bench's p50 with these log ratios.
 pub(crate) fn p50_blocks(log_ratios: &[f64]) -> Vec<Block> {
-    (0..)
-        .zip(log_ratios)
-        .map(|(round, d)| block(round, &[(key("b", P50), 1_000.0, *d)]))
-        .collect()
+    (0..).zip(log_ratios).map(|(round, d)| block(round, &[(key("b", P50), 1_000.0, *d)])).collect()
 }
 
 /// Pushes blocks until a verdict stands; ends the data if none does.

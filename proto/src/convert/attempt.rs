@@ -36,7 +36,9 @@ impl TryFrom<v1::attempt_update::Event> for AttemptEvent {
         use v1::attempt_update::Event;
         Ok(match event {
             Event::Accepted(v1::AttemptAccepted {}) => Self::Accepted,
-            Event::Refused(refusal) => Self::Refused(refusal.try_into().map_err(|e: ConvertError| e.within("refused"))?),
+            Event::Refused(refusal) => {
+                Self::Refused(refusal.try_into().map_err(|e: ConvertError| e.within("refused"))?)
+            }
             Event::Staging(value) => Self::Staging(stage("staging", value)?),
             Event::Ready(v1::AttemptReady {}) => Self::Ready,
             Event::Running(running) => running_event(running).map_err(|e| e.within("running"))?,
@@ -71,7 +73,9 @@ impl From<AttemptEvent> for v1::attempt_update::Event {
             AttemptEvent::Refused(cause) => Self::Refused(cause.into()),
             AttemptEvent::Staging(stage) => Self::Staging(v1::Stage::from(stage).into()),
             AttemptEvent::Ready => Self::Ready(v1::AttemptReady {}),
-            AttemptEvent::Running { cpus, isolation } => Self::Running(v1::AttemptRunning { cpus, isolation }),
+            AttemptEvent::Running { cpus, isolation } => {
+                Self::Running(v1::AttemptRunning { cpus, isolation })
+            }
             AttemptEvent::Ended(end) => Self::Ended(end.into()),
         }
     }
@@ -94,7 +98,11 @@ impl TryFrom<v1::Refusal> for RefusalCause {
 
 /// A cause that is said by `true`: `false` would say that it is not what is said.
 fn truly<T>(field: &str, said: bool, value: T) -> Result<T, ConvertError> {
-    if said { Ok(value) } else { Err(ConvertError::new(field, "is false; it is said by true, or not at all")) }
+    if said {
+        Ok(value)
+    } else {
+        Err(ConvertError::new(field, "is false; it is said by true, or not at all"))
+    }
 }
 
 impl From<RefusalCause> for v1::Refusal {
@@ -118,7 +126,9 @@ impl TryFrom<v1::AttemptEnd> for AttemptEnd {
         use v1::attempt_end::How;
         Ok(match required("how", end.how)? {
             How::CompletedRounds(rounds) => Self::Completed { rounds },
-            How::Failed(failure) => Self::Failed(failure.try_into().map_err(|e: ConvertError| e.within("failed"))?),
+            How::Failed(failure) => {
+                Self::Failed(failure.try_into().map_err(|e: ConvertError| e.within("failed"))?)
+            }
             How::Box(why) => Self::Box(words("box", why)?),
             How::Cancelled(said) => truly("cancelled", said, Self::Cancelled)?,
         })

@@ -28,7 +28,8 @@ impl ConvertError {
     /// The same error, seen from the message that has the message of the field under `outer`.
     #[must_use]
     pub fn within(mut self, outer: impl fmt::Display) -> Self {
-        self.field = if self.field.is_empty() { outer.to_string() } else { format!("{outer}.{}", self.field) };
+        self.field =
+            if self.field.is_empty() { outer.to_string() } else { format!("{outer}.{}", self.field) };
         self
     }
 
@@ -58,6 +59,9 @@ mod tests {
         assert_eq!(inner.clone().within("spec").to_string(), "`spec.steps.run.timeout` is absent");
         assert_eq!(ConvertError::new("", "is odd").within("spec").field, "spec");
         let status = tonic::Status::from(inner);
-        assert_eq!((status.code(), status.message()), (tonic::Code::InvalidArgument, "`steps.run.timeout` is absent"));
+        assert_eq!(
+            (status.code(), status.message()),
+            (tonic::Code::InvalidArgument, "`steps.run.timeout` is absent")
+        );
     }
 }

@@ -160,7 +160,8 @@ impl TryFrom<v1::MeasuredSeries> for MeasuredSeries {
     type Error = ConvertError;
 
     fn try_from(message: v1::MeasuredSeries) -> Result<Self, ConvertError> {
-        let v1::MeasuredSeries { bench, metric, unit: word, center, least, most, invocations, samples } = message;
+        let v1::MeasuredSeries { bench, metric, unit: word, center, least, most, invocations, samples } =
+            message;
         for (field, value) in [("least", least), ("center", center), ("most", most)] {
             if !value.is_finite() {
                 return Err(ConvertError::new(field, format!("is {value}; it must be finite")));

@@ -152,7 +152,10 @@ pub(super) fn series(bench: String, metric: &str) -> Result<SeriesKey, ConvertEr
 pub(super) fn unit(field: &str, word: &str) -> Result<Unit, ConvertError> {
     const UNITS: [Unit; 5] = [Unit::Nanoseconds, Unit::Bytes, Unit::PerSecond, Unit::Count, Unit::Ratio];
     UNITS.into_iter().find(|unit| unit_word(*unit) == word).ok_or_else(|| {
-        ConvertError::new(field, "is no unit; units are `nanoseconds`, `bytes`, `per_second`, `count`, `ratio`")
+        ConvertError::new(
+            field,
+            "is no unit; units are `nanoseconds`, `bytes`, `per_second`, `count`, `ratio`",
+        )
     })
 }
 

@@ -6,8 +6,8 @@ use darwin_gate::Policy;
 use darwin_shared::formats::Format;
 use darwin_shared::ids::{PoolName, ProjectName, SuiteName};
 use darwin_shared::spec::{
-    Budget, Command, CoreRequest, Exclusive, Isolation, JobSpec, MAX_BUDGET, MAX_COMMAND_BYTES, MAX_TIMEOUT, Scheduler,
-    Source, SpecError, Step, Steps, Variant, Work,
+    Budget, Command, CoreRequest, Exclusive, Isolation, JobSpec, MAX_BUDGET, MAX_COMMAND_BYTES, MAX_TIMEOUT,
+    Scheduler, Source, SpecError, Step, Steps, Variant, Work,
 };
 
 use super::text::{MAX_PATH_BYTES, bounded, labels, short, to_short};
@@ -42,7 +42,10 @@ impl TryFrom<v1::JobSpec> for JobSpec {
 }
 
 /// The message of a field that must be there, converted.
-fn nested<M, T: TryFrom<M, Error = ConvertError>>(field: &str, message: Option<M>) -> Result<T, ConvertError> {
+fn nested<M, T: TryFrom<M, Error = ConvertError>>(
+    field: &str,
+    message: Option<M>,
+) -> Result<T, ConvertError> {
     T::try_from(required(field, message)?).map_err(|error| error.within(field))
 }
 
@@ -128,7 +131,10 @@ impl TryFrom<v1::Variant> for Variant {
 fn absolute(path: String) -> Result<String, ConvertError> {
     let path = bounded("path", path, MAX_PATH_BYTES)?;
     if !path.starts_with('/') || path.contains('\0') {
-        return Err(ConvertError::new("path", "is not absolute; it names a folder on the box, so it starts with `/`"));
+        return Err(ConvertError::new(
+            "path",
+            "is not absolute; it names a folder on the box, so it starts with `/`",
+        ));
     }
     Ok(path)
 }

@@ -24,10 +24,16 @@ pub(super) fn short(field: &str, text: String) -> Result<String, ConvertError> {
 fn one_line(field: &str, text: &str, most_chars: usize) -> Result<(), ConvertError> {
     let chars = text.chars().count();
     if chars > most_chars {
-        return Err(ConvertError::new(field, format!("has {chars} characters; at most {most_chars} are taken")));
+        return Err(ConvertError::new(
+            field,
+            format!("has {chars} characters; at most {most_chars} are taken"),
+        ));
     }
     if let Some(control) = text.chars().find(|c| c.is_control()) {
-        let why = format!("has the control character {}; it must be one line of plain text", control.escape_default());
+        let why = format!(
+            "has the control character {}; it must be one line of plain text",
+            control.escape_default()
+        );
         return Err(ConvertError::new(field, why));
     }
     Ok(())

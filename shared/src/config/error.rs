@@ -30,12 +30,7 @@ impl Fault {
         label: impl Into<String>,
         help: impl Into<String>,
     ) -> Self {
-        Self {
-            what: printable(&what.into()),
-            label: label.into(),
-            help: help.into(),
-            span,
-        }
+        Self { what: printable(&what.into()), label: label.into(), help: help.into(), span }
     }
 
     fn label_span(&self) -> LabeledSpan {
@@ -78,13 +73,7 @@ impl ConfigError {
             shown.then(|| Box::new(NamedSource::new(file_name, printable(text)).with_language("toml")));
         let before = text.as_bytes().get(..first.span.start).unwrap_or_default();
         let line = (!shown && !text.is_empty()).then(|| before.split(|&byte| byte == b'\n').count());
-        Self {
-            file_name: file_name.to_owned(),
-            source,
-            line,
-            first: Box::new(first),
-            rest,
-        }
+        Self { file_name: file_name.to_owned(), source, line, first: Box::new(first), rest }
     }
 
     /// All that is wrong, in the order of the file.
@@ -129,14 +118,8 @@ impl Diagnostic for ConfigError {
 fn line_around(text: &str, at: usize) -> &[u8] {
     let bytes = text.as_bytes();
     let (before, after) = bytes.split_at(at.min(bytes.len()));
-    let begin = before
-        .iter()
-        .rposition(|&byte| byte == b'\n')
-        .map_or(0, |newline| newline + 1);
-    let length = after
-        .iter()
-        .position(|&byte| byte == b'\n')
-        .unwrap_or(after.len());
+    let begin = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
+    let length = after.iter().position(|&byte| byte == b'\n').unwrap_or(after.len());
     &bytes[begin..before.len() + length]
 }
 
@@ -170,11 +153,7 @@ pub(super) fn shown(word: &str) -> String {
 
 /// A suite that `darwin.toml` does not have.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error(
-    "there is no suite `{}` in darwin.toml: {}",
-    shown(name),
-    suggestion(name, known)
-)]
+#[error("there is no suite `{}` in darwin.toml: {}", shown(name), suggestion(name, known))]
 pub struct NoSuchSuite {
     /// The name that was asked for.
     pub name: String,
@@ -194,10 +173,7 @@ fn suggestion(name: &str, known: &[String]) -> String {
 
 /// `` `a`, `b`, `c` ``
 pub(super) fn list<'a>(words: impl Iterator<Item = &'a str>) -> String {
-    words
-        .map(|word| format!("`{word}`"))
-        .collect::<Vec<_>>()
-        .join(", ")
+    words.map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// The known word that was most likely meant, if one is near enough to be meant at all.
@@ -205,12 +181,7 @@ pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> O
     /// A word of 7 letters with 2 wrong ones is still told from another; `run` for `env` is not.
     const LEAST_LIKENESS: f64 = 0.65;
     known
-        .map(|known| {
-            (
-                strsim::normalized_damerau_levenshtein(&word.to_lowercase(), known),
-                known,
-            )
-        })
+        .map(|known| (strsim::normalized_damerau_levenshtein(&word.to_lowercase(), known), known))
         .filter(|(likeness, _)| *likeness >= LEAST_LIKENESS)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, known)| known)
@@ -247,17 +218,8 @@ mod tests {
     #[test]
     fn a_missing_suite_is_told_with_what_there_is() {
         let known = vec!["hotpath".to_owned(), "orderbook".to_owned()];
-        let told = |name: &str| {
-            NoSuchSuite {
-                name: name.to_owned(),
-                known: known.clone(),
-            }
-            .to_string()
-        };
-        assert_eq!(
-            told("hotpat"),
-            "there is no suite `hotpat` in darwin.toml: did you mean `hotpath`?"
-        );
+        let told = |name: &str| NoSuchSuite { name: name.to_owned(), known: known.clone() }.to_string();
+        assert_eq!(told("hotpat"), "there is no suite `hotpat` in darwin.toml: did you mean `hotpath`?");
         assert_eq!(
             told("xyz"),
             "there is no suite `xyz` in darwin.toml: its suites are `hotpath`, `orderbook`"

@@ -22,10 +22,7 @@ pub struct Files {
 impl fmt::Debug for Files {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { include, exclude, .. } = self;
-        f.debug_struct("Files")
-            .field("include", include)
-            .field("exclude", exclude)
-            .finish_non_exhaustive()
+        f.debug_struct("Files").field("include", include).field("exclude", exclude).finish_non_exhaustive()
     }
 }
 
@@ -39,12 +36,7 @@ impl Files {
     /// The filter of these patterns, or the reason why one of them is none.
     pub fn new(include: Vec<String>, exclude: Vec<String>) -> Result<Self, globset::Error> {
         let (included, excluded) = (set(&include)?, set(&exclude)?);
-        Ok(Self {
-            include,
-            exclude,
-            included,
-            excluded,
-        })
+        Ok(Self { include, exclude, included, excluded })
     }
 
     /// What belongs to it.
@@ -80,9 +72,7 @@ impl Default for Files {
 
 /// The path's folders from the outermost, then the path itself.
 fn with_folders(path: &str) -> impl Iterator<Item = &str> {
-    path.match_indices('/')
-        .map(|(at, _)| &path[..at])
-        .chain(std::iter::once(path))
+    path.match_indices('/').map(|(at, _)| &path[..at]).chain(std::iter::once(path))
 }
 
 /// The pattern as a glob in which `*` does not cross a `/`.
@@ -122,12 +112,8 @@ mod tests {
         for wanted in ["src/a.py", "src/deep/b.py", "tests/test_x.py"] {
             assert!(files.wants(wanted), "{wanted}");
         }
-        for unwanted in [
-            "README.md",
-            "src/generated/c.py",
-            "src/x/__pycache__/d.pyc",
-            "tests/sub/test_y.py",
-        ] {
+        for unwanted in ["README.md", "src/generated/c.py", "src/x/__pycache__/d.pyc", "tests/sub/test_y.py"]
+        {
             assert!(!files.wants(unwanted), "{unwanted}");
         }
         assert!(files.skips("src/x/__pycache__") && !files.skips("src/x"));

@@ -64,18 +64,12 @@ pub(super) fn policy(suite: &Section<'_>, budget: &Budget, faults: &mut Faults) 
 }
 
 fn alpha(item: &Item<'_>) -> Result<f64, Fault> {
-    item.number_between(
-        0.0,
-        0.5,
-        "it is the chance of a wrong verdict: 0.01 is one in a hundred, and usual",
-    )
+    item.number_between(0.0, 0.5, "it is the chance of a wrong verdict: 0.01 is one in a hundred, and usual")
 }
 
 fn assumed_noise(item: &Item<'_>) -> Result<Ratio, Fault> {
     let fraction = item.percent()?.fraction();
-    let ratio = Ratio::new(fraction)
-        .ok()
-        .filter(|_| fraction > 0.0 && fraction <= 1.0);
+    let ratio = Ratio::new(fraction).ok().filter(|_| fraction > 0.0 && fraction <= 1.0);
     ratio.ok_or_else(|| {
         item.fault(
             "must be above 0% and at most 100%",
@@ -87,10 +81,7 @@ fn assumed_noise(item: &Item<'_>) -> Result<Ratio, Fault> {
 
 fn metric(name: &str, span: &std::ops::Range<usize>) -> Result<Metric, Fault> {
     name.parse().map_err(|why: MetricError| {
-        let by_end = METRICS
-            .iter()
-            .copied()
-            .find(|metric| metric.ends_with(&format!(".{name}")));
+        let by_end = METRICS.iter().copied().find(|metric| metric.ends_with(&format!(".{name}")));
         let help = match by_end.or_else(|| nearest(name, METRICS.iter().copied())) {
             Some(near) => format!("did you mean `{near}`?"),
             None => "a metric of the bench's own is named `custom.NAME`".to_owned(),

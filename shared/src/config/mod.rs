@@ -93,9 +93,7 @@ impl Config {
     pub fn parse(file_name: &str, text: &str) -> Result<Self, ConfigError> {
         let refuse = |faults: Vec<Fault>| {
             let mut faults = faults.into_iter();
-            let first = faults
-                .next()
-                .unwrap_or_else(|| Fault::new(0..0, "the file is not usable", "", ""));
+            let first = faults.next().unwrap_or_else(|| Fault::new(0..0, "the file is not usable", "", ""));
             ConfigError::new(file_name, text, first, faults.take(MAX_FAULTS - 1).collect())
         };
         if text.len() > MAX_FILE_BYTES {
@@ -114,13 +112,10 @@ impl Config {
 
     /// The suite of this name.
     pub fn suite(&self, name: &str) -> Result<(&SuiteName, &Suite), NoSuchSuite> {
-        self.suites
-            .iter()
-            .find(|(known, _)| known.as_str() == name)
-            .ok_or_else(|| NoSuchSuite {
-                name: name.to_owned(),
-                known: self.suites.keys().map(ToString::to_string).collect(),
-            })
+        self.suites.iter().find(|(known, _)| known.as_str() == name).ok_or_else(|| NoSuchSuite {
+            name: name.to_owned(),
+            known: self.suites.keys().map(ToString::to_string).collect(),
+        })
     }
 }
 
@@ -159,10 +154,7 @@ impl Suite {
 fn too_large(found: usize) -> Fault {
     Fault::new(
         0..0,
-        format!(
-            "the file has {found} bytes; at most {} KiB are read",
-            MAX_FILE_BYTES >> 10
-        ),
+        format!("the file has {found} bytes; at most {} KiB are read", MAX_FILE_BYTES >> 10),
         "",
         "a darwin.toml holds a few commands for each suite; see that this is the right file",
     )

@@ -10,8 +10,9 @@ use super::{
     Config, DEFAULT_ATTEMPTS, DEFAULT_CHECK_TIMEOUT, DEFAULT_RUN_TIMEOUT, DEFAULT_SETUP_TIMEOUT, Files,
     MAX_PATTERNS, MAX_PRIORITY, MAX_SUITES, Suite, gate,
 };
+use crate::fleet::{MAX_LABEL_CHARS, MAX_LABELS};
 use crate::formats::Format;
-use crate::ids::{IdError, MAX_NAME_CHARS, PoolName, ProjectName, SuiteName};
+use crate::ids::{IdError, PoolName, ProjectName, SuiteName};
 use crate::spec::{
     Budget, Command, CoreRequest, Exclusive, Isolation, MAX_ATTEMPTS, MAX_BUDGET, MAX_COMMAND_BYTES,
     MAX_CORES, MAX_ENV_BYTES, MAX_ROUNDS, MAX_TIMEOUT, Scheduler, Step, Steps,
@@ -42,10 +43,7 @@ pub(super) fn config(root: &Section<'_>, faults: &mut Faults) -> Option<Config> 
     let project = needed(root, "project", no_project, faults)
         .and_then(|item| faults.keep(name(&item, ProjectName::new)));
     let suites = suites(root, faults);
-    Some(Config {
-        project: project?,
-        suites: suites?,
-    })
+    Some(Config { project: project?, suites: suites? })
 }
 
 /// What stands under a key that must be there; its absence is written down.
@@ -238,23 +236,12 @@ fn command(item: &Item<'_>) -> Result<Command, Fault> {
         Command::Argv(argv) => argv.as_slice(),
     };
     if parts.iter().any(|part| part.contains('\0')) {
-        return Err(item.fault(
-            "has a NUL in it",
-            "NUL",
-            "no command line can carry one; leave it out",
-        ));
+        return Err(item.fault("has a NUL in it", "NUL", "no command line can carry one; leave it out"));
     }
     let length: usize = parts.iter().map(String::len).sum();
     if length > MAX_COMMAND_BYTES {
-        let why = format!(
-            "has {length} bytes; at most {} KiB are taken",
-            MAX_COMMAND_BYTES >> 10
-        );
-        return Err(item.fault(
-            why,
-            "too long",
-            "put it into a script in the repository and run that",
-        ));
+        let why = format!("has {length} bytes; at most {} KiB are taken", MAX_COMMAND_BYTES >> 10);
+        return Err(item.fault(why, "too long", "put it into a script in the repository and run that"));
     }
     Ok(command)
 }
@@ -275,10 +262,7 @@ fn no_output(run: &Item<'_>, format: Format) -> Fault {
 fn files(item: &Item<'_>) -> Result<Files, Fault> {
     const EXAMPLE: &str = "{ include = [\"**\"], exclude = [\".git\"] }";
     let section = item.section(EXAMPLE)?;
-    if let Some(unknown) = section
-        .items()
-        .find(|item| !matches!(item.key, "include" | "exclude"))
-    {
+    if let Some(unknown) = section.items().find(|item| !matches!(item.key, "include" | "exclude")) {
         return Err(Fault::new(
             unknown.key_span,
             format!("`{}` is not a key of `{}`", shown(unknown.key), item.path),
@@ -290,11 +274,7 @@ fn files(item: &Item<'_>) -> Result<Files, Fault> {
     let include = patterns(&section, "include", defaults.include())?;
     let exclude = patterns(&section, "exclude", defaults.exclude())?;
     if include.is_empty() {
-        return Err(item.fault(
-            "includes nothing",
-            "no files",
-            "leave `include` out for all files",
-        ));
+        return Err(item.fault("includes nothing", "no files", "leave `include` out for all files"));
     }
     Files::new(include, exclude)
         .map_err(|why| item.fault(format!("cannot be used: {why}"), "bad globs", EXAMPLE))
@@ -335,9 +315,7 @@ fn env(section: &Section<'_>, faults: &mut Faults) -> BTreeMap<String, String> {
     let Some(item) = section.get("env") else {
         return BTreeMap::new();
     };
-    let entries = faults
-        .keep(item.map_of_texts("{ PYTHONHASHSEED = \"0\" }"))
-        .unwrap_or_default();
+    let entries = faults.keep(item.map_of_texts("{ PYTHONHASHSEED = \"0\" }")).unwrap_or_default();
     let mut env = BTreeMap::new();
     for (key, value, item) in entries {
         if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {
@@ -363,13 +341,11 @@ fn labels(section: &Section<'_>, faults: &mut Faults) -> BTreeMap<String, String
     let Some(item) = section.get("labels") else {
         return BTreeMap::new();
     };
-    let entries = faults
-        .keep(item.map_of_texts("{ cpu = \"xeon-6\" }"))
-        .unwrap_or_default();
+    let entries = faults.keep(item.map_of_texts("{ cpu = \"xeon-6\" }")).unwrap_or_default();
     let mut labels = BTreeMap::new();
     for (key, value, item) in entries {
         let fits = |text: &str| {
-            (1..=MAX_NAME_CHARS).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+            (1..=MAX_LABEL_CHARS).contains(&text.chars().count()) && !text.chars().any(char::is_control)
         };
         if fits(&key) && fits(&value) {
             labels.insert(key, value);
@@ -381,6 +357,10 @@ fn labels(section: &Section<'_>, faults: &mut Faults) -> BTreeMap<String, String
             ));
         }
     }
+    if labels.len() > MAX_LABELS {
+        let why = format!("has {} entries; at most {MAX_LABELS} are taken", labels.len());
+        faults.add(item.fault(why, "too many", "name what tells the boxes apart, no more"));
+    }
     labels
 }
 
@@ -388,11 +368,7 @@ fn cores(section: &Section<'_>, faults: &mut Faults) -> CoreRequest {
     section.only(&["count", "isolation", "exclusive", "scheduler"], faults);
     let default = CoreRequest::default();
     let count = optional(section, "count", faults, |item| {
-        item.count(
-            1,
-            MAX_CORES,
-            "it is a number of whole physical cores; most benches need 1",
-        )
+        item.count(1, MAX_CORES, "it is a number of whole physical cores; most benches need 1")
     });
     let isolation = optional(section, "isolation", faults, |item| {
         item.word(&[
@@ -431,22 +407,13 @@ fn budget(section: &Section<'_>, faults: &mut Faults) -> Budget {
             Some(rounds) => rounds_of(&rounds, &default, faults),
             None => (default.rounds_min, default.rounds_max),
         };
-    Budget {
-        rounds_min,
-        rounds_max,
-        time: time.unwrap_or(default.time),
-    }
+    Budget { rounds_min, rounds_max, time: time.unwrap_or(default.time) }
 }
 
 fn rounds_of(section: &Section<'_>, default: &Budget, faults: &mut Faults) -> (u32, u32) {
     section.only(&["min", "max"], faults);
-    let count = |item: &Item<'_>| {
-        item.count(
-            1,
-            MAX_ROUNDS,
-            "a round is one invocation of each variant; 40 is usual",
-        )
-    };
+    let count =
+        |item: &Item<'_>| item.count(1, MAX_ROUNDS, "a round is one invocation of each variant; 40 is usual");
     let least = optional(section, "min", faults, count).unwrap_or(default.rounds_min);
     // A minimum above the usual maximum, with none given, means at least that many and no more.
     let most = optional(section, "max", faults, count).unwrap_or(default.rounds_max.max(least));

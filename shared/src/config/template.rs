@@ -59,11 +59,7 @@ impl BenchKind {
 ///
 /// What it gives always parses.
 pub fn template(project: &ProjectName, kinds: &[BenchKind]) -> String {
-    let mut kinds = if kinds.is_empty() {
-        vec![BenchKind::Hyperfine]
-    } else {
-        kinds.to_vec()
-    };
+    let mut kinds = if kinds.is_empty() { vec![BenchKind::Hyperfine] } else { kinds.to_vec() };
     kinds.sort_unstable();
     kinds.dedup();
     let mut text = format!(
@@ -79,14 +75,7 @@ pub fn template(project: &ProjectName, kinds: &[BenchKind]) -> String {
 }
 
 fn suite(words: &Words) -> String {
-    let Words {
-        suite,
-        setup,
-        check,
-        run,
-        format,
-        exclude,
-    } = words;
+    let Words { suite, setup, check, run, format, exclude } = words;
     format!(
         "\n\
          [suite.{suite}]\n\

@@ -44,18 +44,12 @@ pub(super) struct Section<'a> {
 impl<'a> Section<'a> {
     /// The file itself.
     pub(super) fn root(table: &'a DeTable<'a>) -> Self {
-        Self {
-            path: String::new(),
-            span: 0..0,
-            table,
-        }
+        Self { path: String::new(), span: 0..0, table }
     }
 
     /// What stands under a key.
     pub(super) fn get(&self, key: &str) -> Option<Item<'a>> {
-        self.table
-            .get_key_value(key)
-            .map(|(key, value)| self.item(key, value))
+        self.table.get_key_value(key).map(|(key, value)| self.item(key, value))
     }
 
     /// All keys with what stands under them.
@@ -71,23 +65,13 @@ impl<'a> Section<'a> {
             (path, true) => format!("{path}.{name}"),
             (path, false) => format!("{path}.\"{}\"", shown(name)),
         };
-        Item {
-            path,
-            key: name,
-            key_span: key.span(),
-            value: value.get_ref(),
-            span: value.span(),
-        }
+        Item { path, key: name, key_span: key.span(), value: value.get_ref(), span: value.span() }
     }
 
     /// Writes down every key that is not one of `known`.
     pub(super) fn only(&self, known: &[&str], faults: &mut Faults) {
         for item in self.items().filter(|item| !known.contains(&item.key)) {
-            let place = if self.path.is_empty() {
-                "the file".to_owned()
-            } else {
-                format!("[{}]", self.path)
-            };
+            let place = if self.path.is_empty() { "the file".to_owned() } else { format!("[{}]", self.path) };
             faults.add(Fault::new(
                 item.key_span,
                 format!("`{}` is not a key of {place}", shown(item.key)),
@@ -100,10 +84,7 @@ impl<'a> Section<'a> {
 
 /// Whether a key needs no quotes in TOML.
 fn is_bare(key: &str) -> bool {
-    !key.is_empty()
-        && key
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+    !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
 }
 
 /// A key and what stands under it.
@@ -124,12 +105,7 @@ pub(super) struct Item<'a> {
 impl<'a> Item<'a> {
     /// A fault at the value.
     pub(super) fn fault(&self, why: impl AsRef<str>, label: &str, help: impl Into<String>) -> Fault {
-        Fault::new(
-            self.span.clone(),
-            format!("`{}` {}", self.path, why.as_ref()),
-            label,
-            help,
-        )
+        Fault::new(self.span.clone(), format!("`{}` {}", self.path, why.as_ref()), label, help)
     }
 
     fn wrong_type(&self, wanted: &str, example: &str) -> Fault {
@@ -167,11 +143,9 @@ impl<'a> Item<'a> {
     /// A table under this key.
     pub(super) fn section(&self, example: &str) -> Result<Section<'a>, Fault> {
         match self.value {
-            DeValue::Table(table) => Ok(Section {
-                path: self.path.clone(),
-                span: self.key_span.clone(),
-                table,
-            }),
+            DeValue::Table(table) => {
+                Ok(Section { path: self.path.clone(), span: self.key_span.clone(), table })
+            }
             _ => Err(self.wrong_type("a table", example)),
         }
     }
@@ -209,18 +183,13 @@ impl<'a> Item<'a> {
         };
         // What does not even fit is out of every range.
         let value = i64::from_str_radix(number.as_str(), number.radix()).ok();
-        value
-            .filter(|value| (least..=most).contains(value))
-            .ok_or_else(|| {
-                self.fault(
-                    format!(
-                        "is {}; it must be from {least} to {most}",
-                        shown(&number.to_string())
-                    ),
-                    "out of range",
-                    help,
-                )
-            })
+        value.filter(|value| (least..=most).contains(value)).ok_or_else(|| {
+            self.fault(
+                format!("is {}; it must be from {least} to {most}", shown(&number.to_string())),
+                "out of range",
+                help,
+            )
+        })
     }
 
     /// As [`Item::whole`], for counts.
@@ -237,32 +206,26 @@ impl<'a> Item<'a> {
             _ => return Err(self.wrong_type("a number", "0.01")),
         };
         let value = text.parse::<f64>().ok();
-        value
-            .filter(|value| *value > above && *value < below)
-            .ok_or_else(|| {
-                self.fault(
-                    format!("is {}; it must be above {above} and below {below}", shown(text)),
-                    "out of range",
-                    help,
-                )
-            })
+        value.filter(|value| *value > above && *value < below).ok_or_else(|| {
+            self.fault(
+                format!("is {}; it must be above {above} and below {below}", shown(text)),
+                "out of range",
+                help,
+            )
+        })
     }
 
     /// One of a few words.
     pub(super) fn word<T: Copy>(&self, words: &[(&'static str, T)]) -> Result<T, Fault> {
         let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
         let text = self.text(&format!("\"{}\"", names.first().copied().unwrap_or_default()))?;
-        words
-            .iter()
-            .find(|(name, _)| *name == text)
-            .map(|(_, value)| *value)
-            .ok_or_else(|| {
-                self.fault(
-                    format!("is `{}`, which it cannot be", shown(text)),
-                    "unknown word",
-                    meant(text, &names, "it is one of"),
-                )
-            })
+        words.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| {
+            self.fault(
+                format!("is `{}`, which it cannot be", shown(text)),
+                "unknown word",
+                meant(text, &names, "it is one of"),
+            )
+        })
     }
 
     /// A span of time like `"90s"` or `"1h 30m"`.
@@ -293,12 +256,7 @@ impl<'a> Item<'a> {
         }
         let human = humantime::format_duration;
         Err(self.fault(
-            format!(
-                "is {}; it must be from {} to {}",
-                human(value),
-                human(least),
-                human(most)
-            ),
+            format!("is {}; it must be from {} to {}", human(value), human(least), human(most)),
             "out of range",
             "nothing may hold a box for ever, and nothing can be done in no time",
         ))
@@ -326,10 +284,7 @@ impl<'a> Item<'a> {
         let command = match self.value {
             DeValue::String(text) => Command::Shell(text.to_string()),
             DeValue::Array(_) => Command::Argv(
-                self.texts("[\"./bench\", \"--json\", \"{output}\"]")?
-                    .into_iter()
-                    .map(|(t, _)| t)
-                    .collect(),
+                self.texts("[\"./bench\", \"--json\", \"{output}\"]")?.into_iter().map(|(t, _)| t).collect(),
             ),
             _ => return Err(self.wrong_type("text for a shell or a list of texts", EXAMPLE)),
         };
@@ -341,10 +296,7 @@ impl<'a> Item<'a> {
             return Err(self.fault(
                 "is empty: there is nothing to run",
                 "empty",
-                format!(
-                    "write the command, such as `{} = {EXAMPLE}`, or leave the key out",
-                    self.key
-                ),
+                format!("write the command, such as `{} = {EXAMPLE}`, or leave the key out", self.key),
             ));
         }
         Ok(command)
@@ -384,12 +336,7 @@ pub(super) fn syntax_fault(error: &toml::de::Error, text: &str) -> Fault {
             "write the value behind the `=`, texts in quotes, or leave the key out",
         );
     }
-    Fault::new(
-        span,
-        format!("the file is not TOML: {message}"),
-        "here",
-        syntax_help(message),
-    )
+    Fault::new(span, format!("the file is not TOML: {message}"), "here", syntax_help(message))
 }
 
 fn syntax_help(message: &str) -> String {

@@ -59,27 +59,15 @@ pub(super) fn read(root: &str, files: &[TreeFile]) -> Result<Measured, ReadError
     }
     if folders.len() > MAX_SERIES {
         let found = folders.len();
-        return Err(ReadErrorKind::TooLarge {
-            what: "benches",
-            found,
-            most: MAX_SERIES,
-        }
-        .in_file(root));
+        return Err(ReadErrorKind::TooLarge { what: "benches", found, most: MAX_SERIES }.in_file(root));
     }
     let (mut warnings, mut series, mut taken) = (Vec::new(), Vec::new(), Taken::default());
     for (at, (path, folder)) in folders.into_iter().enumerate() {
         let inside = |file: &TreeFile| format!("{root}/{}", file.path);
         let (Some(name_file), Some(sample_file)) = (folder.name, folder.sample) else {
-            let missing = if folder.name.is_none() {
-                NAME_FILE
-            } else {
-                SAMPLE_FILE
-            };
+            let missing = if folder.name.is_none() { NAME_FILE } else { SAMPLE_FILE };
             let why = format!("{missing} is missing beside its sibling: the bench was stopped; run it again");
-            let kind = ReadErrorKind::WrongFormat {
-                expected: Format::Criterion,
-                why,
-            };
+            let kind = ReadErrorKind::WrongFormat { expected: Format::Criterion, why };
             return Err(kind.in_file(&format!("{root}/{path}/new")));
         };
         let name = name_of(name_file, at + 1, &mut warnings, &mut taken)
@@ -129,15 +117,8 @@ fn name_of(
 fn series_of(name: String, file: &TreeFile, warnings: &mut Vec<String>) -> Result<Series, ReadErrorKind> {
     let Sample { iters, times } = json::parse(Format::Criterion, text_of(&file.bytes)?)?;
     if iters.len() != times.len() {
-        let why = format!(
-            "`{name}` has {} times and {} numbers of iterations",
-            times.len(),
-            iters.len()
-        );
-        return Err(ReadErrorKind::WrongFormat {
-            expected: Format::Criterion,
-            why,
-        });
+        let why = format!("`{name}` has {} times and {} numbers of iterations", times.len(), iters.len());
+        return Err(ReadErrorKind::WrongFormat { expected: Format::Criterion, why });
     }
     let iterations = iters
         .iter()
@@ -152,11 +133,7 @@ fn series_of(name: String, file: &TreeFile, warnings: &mut Vec<String>) -> Resul
             })
         })
         .collect::<Result<Vec<u64>, _>>()?;
-    let values: Vec<f64> = times
-        .iter()
-        .zip(&iters)
-        .map(|(total, iterations)| total / iterations)
-        .collect();
+    let values: Vec<f64> = times.iter().zip(&iters).map(|(total, iterations)| total / iterations).collect();
     super::warn_of_zeros(&name, &values, warnings);
     let (per, evidence) = per(iterations);
     let series = Series {
@@ -170,9 +147,7 @@ fn series_of(name: String, file: &TreeFile, warnings: &mut Vec<String>) -> Resul
         grouping: Grouping::OneProcess,
         values: Values::Samples(values),
     };
-    series
-        .checked()
-        .map_err(|error| ReadErrorKind::of_series(Format::Criterion, error))
+    series.checked().map_err(|error| ReadErrorKind::of_series(Format::Criterion, error))
 }
 
 /// Criterion writes its counts as floats; above this they would not be exact, and no batch is so large.

@@ -55,10 +55,7 @@ struct ErrorLine {
 }
 
 pub(super) fn read(text: &str) -> Result<Measured, ReadErrorKind> {
-    let mut lines = text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty());
+    let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let Some((at, first)) = lines.next() else {
         return Err(ReadErrorKind::Empty);
     };
@@ -67,10 +64,7 @@ pub(super) fn read(text: &str) -> Result<Measured, ReadErrorKind> {
         let looks_like = detect::looks_like(text);
         let why =
             format!("its first line must say `\"schema\":\"{SCHEMA}\"`, but it looks like {looks_like}");
-        return Err(ReadErrorKind::WrongFormat {
-            expected: Format::DarwinSamples,
-            why,
-        });
+        return Err(ReadErrorKind::WrongFormat { expected: Format::DarwinSamples, why });
     }
     let header = header(first).map_err(|kind| on_line(kind, at))?;
     let mut reading = Reading::default();
@@ -96,17 +90,8 @@ fn header(line: &str) -> Result<Header, ReadErrorKind> {
     if header.schema == SCHEMA {
         return Ok(header);
     }
-    let found = plain(
-        header
-            .schema
-            .strip_prefix("darwin-samples/")
-            .unwrap_or(&header.schema),
-    );
-    Err(ReadErrorKind::UnsupportedVersion {
-        format: Format::DarwinSamples,
-        found,
-        reads: "1",
-    })
+    let found = plain(header.schema.strip_prefix("darwin-samples/").unwrap_or(&header.schema));
+    Err(ReadErrorKind::UnsupportedVersion { format: Format::DarwinSamples, found, reads: "1" })
 }
 
 /// What has been read so far.
@@ -120,22 +105,13 @@ struct Reading {
 impl Reading {
     fn line(&mut self, line: &str) -> Result<(), ReadErrorKind> {
         if !line.trim_start().starts_with('{') {
-            let why = format!(
-                "it is no JSON object: it starts with `{}`",
-                excerpt(line.trim_start(), 40)
-            );
-            return Err(ReadErrorKind::WrongFormat {
-                expected: Format::DarwinSamples,
-                why,
-            });
+            let why = format!("it is no JSON object: it starts with `{}`", excerpt(line.trim_start(), 40));
+            return Err(ReadErrorKind::WrongFormat { expected: Format::DarwinSamples, why });
         }
         let kind: Kind = json::parse_line(Format::DarwinSamples, line)?;
         if kind.schema.is_some() {
             let why = "a second header: two results in one file; read them as two".to_owned();
-            return Err(ReadErrorKind::WrongFormat {
-                expected: Format::DarwinSamples,
-                why,
-            });
+            return Err(ReadErrorKind::WrongFormat { expected: Format::DarwinSamples, why });
         }
         if kind.error.is_some() {
             let ErrorLine { error, name } = json::parse_line(Format::DarwinSamples, line)?;
@@ -154,11 +130,7 @@ impl Reading {
 
     fn series_line(&mut self, line: &str) -> Result<(), ReadErrorKind> {
         if self.series.len() >= MAX_SERIES {
-            return Err(ReadErrorKind::TooLarge {
-                what: "series",
-                found: MAX_SERIES + 1,
-                most: MAX_SERIES,
-            });
+            return Err(ReadErrorKind::TooLarge { what: "series", found: MAX_SERIES + 1, most: MAX_SERIES });
         }
         let mut line: SeriesLine = json::parse_line(Format::DarwinSamples, line)?;
         line.name = bench_name(&line.full_name(), self.series.len() + 1, &mut self.warnings)?;
@@ -175,30 +147,20 @@ impl Reading {
 fn on_line(kind: ReadErrorKind, at: usize) -> ReadErrorKind {
     let number = at + 1;
     match kind {
-        ReadErrorKind::Truncated { column, message, .. } => ReadErrorKind::Truncated {
-            line: number,
-            column,
-            message,
-        },
-        ReadErrorKind::BadJson { column, message, .. } => ReadErrorKind::BadJson {
-            line: number,
-            column,
-            message,
-        },
+        ReadErrorKind::Truncated { column, message, .. } => {
+            ReadErrorKind::Truncated { line: number, column, message }
+        }
+        ReadErrorKind::BadJson { column, message, .. } => {
+            ReadErrorKind::BadJson { line: number, column, message }
+        }
         ReadErrorKind::WrongFormat { expected, why } => {
             // serde speaks of the only line that it saw, line 1.
             let why = why.replace(" at line 1 column ", " at column ");
-            ReadErrorKind::WrongFormat {
-                expected,
-                why: format!("line {number}: {why}"),
-            }
+            ReadErrorKind::WrongFormat { expected, why: format!("line {number}: {why}") }
         }
         ReadErrorKind::BadValue { place, value } => {
             let place = place.replace("line 1 column ", "column ");
-            ReadErrorKind::BadValue {
-                place: format!("line {number}, {place}"),
-                value,
-            }
+            ReadErrorKind::BadValue { place: format!("line {number}, {place}"), value }
         }
         other => other,
     }
@@ -219,9 +181,7 @@ pub fn write_samples(measured: &Measured) -> Result<String, serde_json::Error> {
         text.push('\n');
     }
     for warning in &measured.warnings {
-        text.push_str(&serde_json::to_string(&WarningLine {
-            warning: warning.clone(),
-        })?);
+        text.push_str(&serde_json::to_string(&WarningLine { warning: warning.clone() })?);
         text.push('\n');
     }
     Ok(text)
@@ -229,9 +189,6 @@ pub fn write_samples(measured: &Measured) -> Result<String, serde_json::Error> {
 
 /// A line that tells a reader that a bench failed; it is appended to what [`write_samples`] gave.
 pub fn write_error_line(name: Option<&str>, message: &str) -> Result<String, serde_json::Error> {
-    let line = ErrorLine {
-        error: message.to_owned(),
-        name: name.map(str::to_owned),
-    };
+    let line = ErrorLine { error: message.to_owned(), name: name.map(str::to_owned) };
     serde_json::to_string(&line).map(|text| text + "\n")
 }

@@ -36,11 +36,7 @@ pub(super) fn candidates(text: &str) -> Vec<Format> {
     if versioned || bare {
         found.push(Format::Hyperfine);
     }
-    if shape
-        .schema
-        .as_deref()
-        .is_some_and(|schema| schema.starts_with("darwin-samples"))
-    {
+    if shape.schema.as_deref().is_some_and(|schema| schema.starts_with("darwin-samples")) {
         found.push(Format::DarwinSamples);
     }
     found
@@ -184,18 +180,11 @@ pub(super) fn looks_like(text: &str) -> String {
         return known.to_owned();
     }
     if !shape.keys.is_empty() {
-        let keys: Vec<String> = shape
-            .keys
-            .iter()
-            .take(4)
-            .map(|key| format!("`{}`", excerpt(key, 30)))
-            .collect();
+        let keys: Vec<String> =
+            shape.keys.iter().take(4).map(|key| format!("`{}`", excerpt(key, 30))).collect();
         return format!("JSON with the keys {}", keys.join(", "));
     }
-    format!(
-        "text that starts with `{}`",
-        excerpt(text.trim_start().lines().next().unwrap_or_default(), 40)
-    )
+    format!("text that starts with `{}`", excerpt(text.trim_start().lines().next().unwrap_or_default(), 40))
 }
 
 fn known_json(shape: &Shape) -> Option<&'static str> {
@@ -205,20 +194,11 @@ fn known_json(shape: &Shape) -> Option<&'static str> {
         (has("machine_info"), "pytest-benchmark JSON"),
         (has("results") && entry("command"), "hyperfine JSON"),
         (
-            shape
-                .schema
-                .as_deref()
-                .is_some_and(|schema| schema.starts_with("darwin-samples")),
+            shape.schema.as_deref().is_some_and(|schema| schema.starts_with("darwin-samples")),
             "darwin-samples",
         ),
-        (
-            has("context") && has("benchmarks") && entry("run_type"),
-            "google-benchmark JSON",
-        ),
-        (
-            has("full_id") || has("sampling_mode"),
-            "one file of criterion's: give the folder target/criterion",
-        ),
+        (has("context") && has("benchmarks") && entry("run_type"), "google-benchmark JSON"),
+        (has("full_id") || has("sampling_mode"), "one file of criterion's: give the folder target/criterion"),
         (
             has("median_abs_dev") && has("std_dev"),
             "one file of criterion's: give the folder target/criterion",
@@ -229,10 +209,7 @@ fn known_json(shape: &Shape) -> Option<&'static str> {
         (has("instrument") && has("benchmarks"), "pytest-codspeed JSON"),
         (has("results") && entry("median(elapsed)"), "nanobench JSON"),
         (has("files") && entry("groups"), "vitest bench JSON"),
-        (
-            shape.is_list && entry("result") && entry("name"),
-            "tinybench JSON",
-        ),
+        (shape.is_list && entry("result") && entry("name"), "tinybench JSON"),
         (has("result_columns"), "an asv result"),
         (has("HostEnvironmentInfo"), "BenchmarkDotNet JSON"),
         (has("benchmark_exe"), "gungraun JSON lines"),
@@ -250,10 +227,7 @@ const HEADER_LINES: usize = 40;
 fn known_text(text: &str) -> Option<&'static str> {
     const KNOWN: &[(&str, &str)] = &[
         ("goos: ", "`go test -bench` output"),
-        (
-            "time:   [",
-            "criterion's console output: give the folder target/criterion",
-        ),
+        ("time:   [", "criterion's console output: give the folder target/criterion"),
         (" ns/iter (+/- ", "libtest bench output"),
         ("<html", "a web page"),
         ("<!DOCTYPE", "a web page"),
@@ -268,10 +242,7 @@ fn known_text(text: &str) -> Option<&'static str> {
         ("| Command |", "hyperfine's Markdown table: use --export-json"),
         ("command,mean,stddev", "hyperfine's CSV table: use --export-json"),
         ("Traceback (most recent call last)", "a Python error"),
-        (
-            "benchmark: ",
-            "pytest-benchmark's console output: use --benchmark-json",
-        ),
+        ("benchmark: ", "pytest-benchmark's console output: use --benchmark-json"),
         ("Instructions: ", "gungraun output"),
     ];
     let header: Vec<&str> = text.lines().take(HEADER_LINES).collect();
@@ -286,7 +257,5 @@ pub(super) fn foreign(text: &str) -> super::ReadErrorKind {
     {
         return super::json::refusal(Format::Auto, text, &error);
     }
-    super::ReadErrorKind::ForeignFormat {
-        looks_like: looks_like(text),
-    }
+    super::ReadErrorKind::ForeignFormat { looks_like: looks_like(text) }
 }

@@ -116,10 +116,7 @@ pub enum ReadErrorKind {
         value: String,
     },
     /// The bench itself failed, so that what it measured means nothing.
-    #[error(
-        "`{name}` failed ({}): mend it first; a bench that fails is not compared",
-        exits(exit_codes)
-    )]
+    #[error("`{name}` failed ({}): mend it first; a bench that fails is not compared", exits(exit_codes))]
     BenchFailed {
         /// The bench that failed.
         name: String,
@@ -164,22 +161,16 @@ impl ReadErrorKind {
     pub(super) fn of_series(format: Format, error: SampleError) -> Self {
         match error {
             SampleError::BadValue { place, value } => Self::BadValue { place, value },
-            SampleError::NoValues { .. } => Self::NoSeries {
-                why: error.to_string(),
-            },
-            SampleError::Contradiction { .. } => Self::WrongFormat {
-                expected: format,
-                why: error.to_string(),
-            },
+            SampleError::NoValues { .. } => Self::NoSeries { why: error.to_string() },
+            SampleError::Contradiction { .. } => {
+                Self::WrongFormat { expected: format, why: error.to_string() }
+            }
         }
     }
 
     /// The same error with the file that it is about.
     pub(super) fn in_file(self, file: &str) -> ReadError {
-        ReadError {
-            file: file.to_owned(),
-            kind: self,
-        }
+        ReadError { file: file.to_owned(), kind: self }
     }
 }
 

@@ -92,11 +92,7 @@ pub(super) fn read(text: &str) -> Result<Measured, ReadErrorKind> {
     let file: File = json::parse(Format::Hyperfine, text)?;
     if let Some(found) = file.schema_version.filter(|version| *version > NEWEST_SCHEMA) {
         let found = found.to_string();
-        return Err(ReadErrorKind::UnsupportedVersion {
-            format: Format::Hyperfine,
-            found,
-            reads: "1 and 2",
-        });
+        return Err(ReadErrorKind::UnsupportedVersion { format: Format::Hyperfine, found, reads: "1 and 2" });
     }
     if file.results.is_empty() {
         let why = "no command was run; give hyperfine at least one".to_owned();
@@ -105,11 +101,7 @@ pub(super) fn read(text: &str) -> Result<Measured, ReadErrorKind> {
     // Each command may give two series.
     if file.results.len() > MAX_SERIES / 2 {
         let found = file.results.len();
-        return Err(ReadErrorKind::TooLarge {
-            what: "commands",
-            found,
-            most: MAX_SERIES / 2,
-        });
+        return Err(ReadErrorKind::TooLarge { what: "commands", found, most: MAX_SERIES / 2 });
     }
     let (mut warnings, mut series, mut taken) = (Vec::new(), Vec::new(), Taken::default());
     for (at, run) in file.results.into_iter().enumerate() {
@@ -137,33 +129,17 @@ fn name_of(run: &Run) -> String {
 
 fn runs(run: Run) -> Result<Runs, ReadErrorKind> {
     let Some(measurements) = run.measurements else {
-        let wall_ns = run
-            .times
-            .unwrap_or_default()
-            .into_iter()
-            .map(super::whole_ns)
-            .collect();
-        return Ok(Runs {
-            wall_ns,
-            peak_rss_bytes: run.memory_usage_byte,
-            exit_codes: run.exit_codes,
-        });
+        let wall_ns = run.times.unwrap_or_default().into_iter().map(super::whole_ns).collect();
+        return Ok(Runs { wall_ns, peak_rss_bytes: run.memory_usage_byte, exit_codes: run.exit_codes });
     };
-    let wall_ns = measurements
-        .iter()
-        .map(|one| in_ns(&one.time_wall_clock))
-        .collect::<Result<_, _>>()?;
+    let wall_ns = measurements.iter().map(|one| in_ns(&one.time_wall_clock)).collect::<Result<_, _>>()?;
     let peak_rss_bytes = measurements
         .iter()
         .filter_map(|one| one.memory_peak_resident.as_ref())
         .map(in_bytes)
         .collect::<Result<_, _>>()?;
     let exit_codes = measurements.iter().map(|one| one.exit_code).collect();
-    Ok(Runs {
-        wall_ns,
-        peak_rss_bytes,
-        exit_codes,
-    })
+    Ok(Runs { wall_ns, peak_rss_bytes, exit_codes })
 }
 
 fn in_ns(time: &Quantity) -> Result<f64, ReadErrorKind> {
@@ -184,22 +160,12 @@ fn in_bytes(memory: &Quantity) -> Result<f64, ReadErrorKind> {
 }
 
 fn unknown_unit(what: &str, unit: &str, known: &str) -> ReadErrorKind {
-    let why = format!(
-        "{what} is in `{}`, and only `{known}` is known",
-        excerpt(unit, 40)
-    );
-    ReadErrorKind::WrongFormat {
-        expected: Format::Hyperfine,
-        why,
-    }
+    let why = format!("{what} is in `{}`, and only `{known}` is known", excerpt(unit, 40));
+    ReadErrorKind::WrongFormat { expected: Format::Hyperfine, why }
 }
 
 fn series_of(name: String, runs: Runs, warnings: &mut Vec<String>) -> Result<Vec<Series>, ReadErrorKind> {
-    let Runs {
-        wall_ns,
-        peak_rss_bytes,
-        exit_codes,
-    } = runs;
+    let Runs { wall_ns, peak_rss_bytes, exit_codes } = runs;
     if exit_codes.iter().any(|code| *code != Some(0)) {
         return Err(ReadErrorKind::BenchFailed { name, exit_codes });
     }
@@ -220,9 +186,7 @@ fn series_of(name: String, runs: Runs, warnings: &mut Vec<String>) -> Result<Vec
             grouping: Grouping::ProcessEach,
             values: Values::Samples(values),
         };
-        series
-            .checked()
-            .map_err(|error| ReadErrorKind::of_series(Format::Hyperfine, error))
+        series.checked().map_err(|error| ReadErrorKind::of_series(Format::Hyperfine, error))
     };
     // Where the system does not tell memory, hyperfine writes zeros.
     let has_memory = peak_rss_bytes.iter().any(|bytes| *bytes != 0.0);

@@ -40,18 +40,12 @@ pub enum Content<'a> {
 impl<'a> Input<'a> {
     /// One file.
     pub const fn file(name: &'a str, bytes: &'a [u8]) -> Self {
-        Self {
-            name,
-            content: Content::File(bytes),
-        }
+        Self { name, content: Content::File(bytes) }
     }
 
     /// A folder.
     pub const fn tree(name: &'a str, files: &'a [TreeFile]) -> Self {
-        Self {
-            name,
-            content: Content::Tree(files),
-        }
+        Self { name, content: Content::Tree(files) }
     }
 
     /// The size of all of it within the bound, or the refusal.
@@ -63,12 +57,7 @@ impl<'a> Input<'a> {
         if found <= MAX_INPUT_BYTES {
             return Ok(());
         }
-        Err(ReadErrorKind::TooLarge {
-            what: "bytes",
-            found,
-            most: MAX_INPUT_BYTES,
-        }
-        .in_file(self.name))
+        Err(ReadErrorKind::TooLarge { what: "bytes", found, most: MAX_INPUT_BYTES }.in_file(self.name))
     }
 }
 
@@ -87,22 +76,13 @@ const MAGIC: &[(&[u8], &str)] = &[
 
 /// The text in `bytes`, without a byte order mark.
 pub(super) fn text_of(bytes: &[u8]) -> Result<&str, ReadErrorKind> {
-    let looks_like = MAGIC
-        .iter()
-        .find(|(magic, _)| bytes.starts_with(magic))
-        .map(|(_, what)| *what);
-    let text = std::str::from_utf8(bytes).map_err(|error| ReadErrorKind::NotUtf8 {
-        at_byte: error.valid_up_to(),
-        looks_like,
-    })?;
+    let looks_like = MAGIC.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|(_, what)| *what);
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| ReadErrorKind::NotUtf8 { at_byte: error.valid_up_to(), looks_like })?;
     // Zip files and databases can start with bytes that are also valid text.
     if let Some(at_byte) = text.find('\0') {
         return Err(ReadErrorKind::NotUtf8 { at_byte, looks_like });
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    if text.trim().is_empty() {
-        Err(ReadErrorKind::Empty)
-    } else {
-        Ok(text)
-    }
+    if text.trim().is_empty() { Err(ReadErrorKind::Empty) } else { Ok(text) }
 }

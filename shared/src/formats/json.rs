@@ -16,10 +16,7 @@ pub(super) fn parse_line<'de, T: Deserialize<'de>>(
     line: &'de str,
 ) -> Result<T, ReadErrorKind> {
     serde_json::from_str(line).map_err(|error| match error.classify() {
-        Category::Data => ReadErrorKind::WrongFormat {
-            expected: format,
-            why: error.to_string(),
-        },
+        Category::Data => ReadErrorKind::WrongFormat { expected: format, why: error.to_string() },
         Category::Io | Category::Syntax | Category::Eof => refusal(format, line, &error),
     })
 }
@@ -28,24 +25,11 @@ pub(super) fn refusal(format: Format, text: &str, error: &serde_json::Error) -> 
     let (line, column) = (error.line(), error.column());
     let message = || bare_message(error);
     match error.classify() {
-        Category::Eof => ReadErrorKind::Truncated {
-            line,
-            column,
-            message: message(),
-        },
+        Category::Eof => ReadErrorKind::Truncated { line, column, message: message() },
         Category::Syntax | Category::Io => match impossible_number(text, error) {
-            Some(value) => ReadErrorKind::BadValue {
-                place: format!("line {line} column {column}"),
-                value,
-            },
-            None if is_json(text) => ReadErrorKind::BadJson {
-                line,
-                column,
-                message: message(),
-            },
-            None => ReadErrorKind::ForeignFormat {
-                looks_like: detect::looks_like(text),
-            },
+            Some(value) => ReadErrorKind::BadValue { place: format!("line {line} column {column}"), value },
+            None if is_json(text) => ReadErrorKind::BadJson { line, column, message: message() },
+            None => ReadErrorKind::ForeignFormat { looks_like: detect::looks_like(text) },
         },
         Category::Data => wrong_shape(format, text, error),
     }
@@ -55,10 +39,7 @@ pub(super) fn refusal(format: Format, text: &str, error: &serde_json::Error) -> 
 fn wrong_shape(format: Format, text: &str, error: &serde_json::Error) -> ReadErrorKind {
     // Criterion's files are inside its folder, so that there is nothing else that they could be.
     if format == Format::Criterion || detect::candidates(text).contains(&format) {
-        return ReadErrorKind::WrongFormat {
-            expected: format,
-            why: error.to_string(),
-        };
+        return ReadErrorKind::WrongFormat { expected: format, why: error.to_string() };
     }
     ReadErrorKind::WrongFormat {
         expected: format,
@@ -88,16 +69,8 @@ fn impossible_number(text: &str, error: &serde_json::Error) -> Option<String> {
     // The column counts bytes, from 1, and points at the last byte read, which is inside the token.
     let at = error.column().saturating_sub(1).min(line.len());
     let in_token = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.');
-    let start = at
-        - line.as_bytes()[..at]
-            .iter()
-            .rev()
-            .take_while(|byte| in_token(byte))
-            .count();
-    let length = line.as_bytes()[start..]
-        .iter()
-        .take_while(|byte| in_token(byte))
-        .count();
+    let start = at - line.as_bytes()[..at].iter().rev().take_while(|byte| in_token(byte)).count();
+    let length = line.as_bytes()[start..].iter().take_while(|byte| in_token(byte)).count();
     let token = line.get(start..start + length)?;
     let too_large = token.parse::<f64>().is_ok_and(f64::is_infinite);
     (NOT_NUMBERS.contains(&token) || too_large).then(|| super::names::excerpt(token, 40))

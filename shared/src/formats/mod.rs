@@ -104,9 +104,7 @@ impl FromStr for Format {
 
     fn from_str(text: &str) -> Result<Self, UnknownFormat> {
         let found = Self::ALL.into_iter().find(|format| format.name() == text);
-        found.ok_or_else(|| UnknownFormat {
-            text: text.to_owned(),
-        })
+        found.ok_or_else(|| UnknownFormat { text: text.to_owned() })
     }
 }
 
@@ -121,11 +119,7 @@ pub fn read(format: Format, input: Input<'_>) -> Result<Measured, ReadError> {
             Format::Auto | Format::Criterion => criterion::read(input.name, files),
             Format::PytestBenchmark | Format::Hyperfine | Format::DarwinSamples | Format::Process => {
                 let why = "it is a folder; give the file that the bench's tool wrote".to_owned();
-                Err(ReadErrorKind::WrongFormat {
-                    expected: format,
-                    why,
-                }
-                .in_file(input.name))
+                Err(ReadErrorKind::WrongFormat { expected: format, why }.in_file(input.name))
             }
         },
         Content::File(bytes) => read_file(format, bytes).map_err(|kind| kind.in_file(input.name)),
@@ -133,10 +127,7 @@ pub fn read(format: Format, input: Input<'_>) -> Result<Measured, ReadError> {
 }
 
 fn read_file(format: Format, bytes: &[u8]) -> Result<Measured, ReadErrorKind> {
-    let wrong = |why: &str| ReadErrorKind::WrongFormat {
-        expected: format,
-        why: why.to_owned(),
-    };
+    let wrong = |why: &str| ReadErrorKind::WrongFormat { expected: format, why: why.to_owned() };
     match format {
         Format::Auto => {
             let text = input::text_of(bytes)?;
@@ -155,9 +146,9 @@ fn read_text(format: Format, text: &str) -> Result<Measured, ReadErrorKind> {
         Format::PytestBenchmark => pytest_benchmark::read(text),
         Format::Hyperfine => hyperfine::read(text),
         Format::DarwinSamples => darwin_samples::read(text),
-        Format::Auto | Format::Criterion | Format::Process => Err(ReadErrorKind::ForeignFormat {
-            looks_like: detect::looks_like(text),
-        }),
+        Format::Auto | Format::Criterion | Format::Process => {
+            Err(ReadErrorKind::ForeignFormat { looks_like: detect::looks_like(text) })
+        }
     }
 }
 
@@ -175,11 +166,7 @@ fn detected(text: &str) -> Result<Format, ReadErrorKind> {
 fn whole_ns(seconds: f64) -> f64 {
     let exact = seconds * 1e9;
     let whole = exact.round();
-    if (exact - whole).abs() <= whole.abs() * 1e-12 {
-        whole
-    } else {
-        exact
-    }
+    if (exact - whole).abs() <= whole.abs() * 1e-12 { whole } else { exact }
 }
 
 /// A clock that stood still while the bench ran is too coarse for it.

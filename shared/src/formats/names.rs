@@ -44,11 +44,7 @@ pub(super) fn some_of<T: Display>(things: impl ExactSizeIterator<Item = T>, join
     const SHOWN: usize = 3;
     let more = things.len().saturating_sub(SHOWN);
     let shown: Vec<String> = things.take(SHOWN).map(|thing| format!("`{thing}`")).collect();
-    let rest = if more > 0 {
-        format!(" and {more} more")
-    } else {
-        String::new()
-    };
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!("{}{rest}", shown.join(joint))
 }
 
@@ -110,10 +106,7 @@ impl Taken {
         if self.names.insert((name.to_owned(), metric.clone())) {
             return Ok(());
         }
-        Err(ReadErrorKind::DuplicateName {
-            name: name.to_owned(),
-            metric: metric.clone(),
-        })
+        Err(ReadErrorKind::DuplicateName { name: name.to_owned(), metric: metric.clone() })
     }
 }
 

@@ -58,11 +58,7 @@ pub(super) fn read(text: &str) -> Result<Measured, ReadErrorKind> {
 
 fn check_there_is_data(benches: &[Bench]) -> Result<(), ReadErrorKind> {
     if benches.len() > MAX_SERIES {
-        return Err(ReadErrorKind::TooLarge {
-            what: "benches",
-            found: benches.len(),
-            most: MAX_SERIES,
-        });
+        return Err(ReadErrorKind::TooLarge { what: "benches", found: benches.len(), most: MAX_SERIES });
     }
     if benches.is_empty() {
         let why = "no benchmark ran; see that the tests use the `benchmark` fixture, are selected, and that \
@@ -100,28 +96,15 @@ fn names(benches: &[Bench]) -> Vec<String> {
     benches
         .iter()
         .zip(&short)
-        .map(|(bench, name)| {
-            if unique(name) {
-                name.clone()
-            } else {
-                grouped(bench, &bench.fullname)
-            }
-        })
+        .map(|(bench, name)| if unique(name) { name.clone() } else { grouped(bench, &bench.fullname) })
         .collect()
 }
 
 fn series_of(bench: Bench, name: String, warnings: &mut Vec<String>) -> Result<Series, ReadErrorKind> {
-    let Stats {
-        data,
-        rounds,
-        iterations,
-    } = bench.stats;
+    let Stats { data, rounds, iterations } = bench.stats;
     let mut values = data.unwrap_or_default();
     if let Some(rounds) = rounds.filter(|rounds| *rounds != values.len()) {
-        warnings.push(format!(
-            "`{name}` says {rounds} rounds but has {} values",
-            values.len()
-        ));
+        warnings.push(format!("`{name}` says {rounds} rounds but has {} values", values.len()));
     }
     for value in &mut values {
         *value = super::whole_ns(*value);
@@ -130,10 +113,7 @@ fn series_of(bench: Bench, name: String, warnings: &mut Vec<String>) -> Result<S
     let (per, evidence) = match iterations {
         0 => {
             let why = format!("`{name}` says 0 iterations a round: nothing was called");
-            return Err(ReadErrorKind::WrongFormat {
-                expected: Format::PytestBenchmark,
-                why,
-            });
+            return Err(ReadErrorKind::WrongFormat { expected: Format::PytestBenchmark, why });
         }
         1 => (Per::Op, Evidence::A),
         _ => (Per::Batch { iterations }, Evidence::B),
@@ -149,7 +129,5 @@ fn series_of(bench: Bench, name: String, warnings: &mut Vec<String>) -> Result<S
         grouping: Grouping::OneProcess,
         values: Values::Samples(values),
     };
-    series
-        .checked()
-        .map_err(|error| ReadErrorKind::of_series(Format::PytestBenchmark, error))
+    series.checked().map_err(|error| ReadErrorKind::of_series(Format::PytestBenchmark, error))
 }

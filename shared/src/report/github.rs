@@ -91,7 +91,10 @@ mod tests {
     fn no_name_begins_a_command() {
         let report = github(&samples::nasty());
         for line in report.annotations.lines() {
-            assert!(["::error ", "::warning ", "::notice "].iter().any(|known| line.starts_with(known)), "{line}");
+            assert!(
+                ["::error ", "::warning ", "::notice "].iter().any(|known| line.starts_with(known)),
+                "{line}"
+            );
         }
     }
 

@@ -29,7 +29,9 @@ pub struct HumanOptions {
 /// The report for a terminal, with a line break at its end.
 pub fn human(report: &Report, options: HumanOptions) -> String {
     let mut out = String::new();
-    for line in [Some(lines::header_line(&report.header)), lines::variants_line(&report.header)].into_iter().flatten() {
+    for line in
+        [Some(lines::header_line(&report.header)), lines::variants_line(&report.header)].into_iter().flatten()
+    {
         if !line.is_empty() {
             push_line(&mut out, &line);
         }
@@ -115,13 +117,17 @@ fn measured(out: &mut String, series: &[MeasuredSeries], options: HumanOptions) 
     let rows: Vec<[String; 5]> = series.iter().map(lines::measured_row).collect();
     let names: Vec<String> = rows.iter().map(|row| row[1].clone()).collect();
     let names = if options.all { names } else { shorten_apart(&names, MAX_BENCH_CHARS) };
-    let cells = rows
-        .iter()
-        .zip(names)
-        .map(|([metric, _, center, range, _], name)| vec![metric.clone(), name, center.clone(), range.clone()]);
+    let cells = rows.iter().zip(names).map(|([metric, _, center, range, _], name)| {
+        vec![metric.clone(), name, center.clone(), range.clone()]
+    });
     let last = rows.iter().map(|row| painted(&row[4], Tone::Quiet, false, options.colour)).collect();
     table(out, cells.collect(), last);
-    ended(out, options, "MEASURED", &format!("{} series, the median and range of all invocations", series.len()));
+    ended(
+        out,
+        options,
+        "MEASURED",
+        &format!("{} series, the median and range of all invocations", series.len()),
+    );
 }
 
 fn failed(out: &mut String, failure: &Failure, options: HumanOptions) {

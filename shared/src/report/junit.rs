@@ -62,7 +62,9 @@ fn cases(report: &Report, class: &str) -> Vec<Case> {
             let ending = Ending::Error { message: lines::failure_text(failure), log };
             vec![Case { name: failure.stage.to_string(), ..whole(ending, String::new()) }]
         }
-        Outcome::Cancelled { by } => vec![whole(Ending::Skipped(format!("cancelled by {by}")), String::new())],
+        Outcome::Cancelled { by } => {
+            vec![whole(Ending::Skipped(format!("cancelled by {by}")), String::new())]
+        }
         Outcome::Expired => {
             vec![whole(Ending::Skipped("expired: it waited longer than it may".to_owned()), String::new())]
         }
@@ -117,7 +119,8 @@ fn measured_case(series: &MeasuredSeries, class: &str) -> Case {
 
 fn write_suite(writer: &mut Writer<Vec<u8>>, report: &Report, suite: &str, cases: &[Case]) -> io::Result<()> {
     writer.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
-    let count = |what: fn(&Ending) -> bool| cases.iter().filter(|case| what(&case.ending)).count().to_string();
+    let count =
+        |what: fn(&Ending) -> bool| cases.iter().filter(|case| what(&case.ending)).count().to_string();
     let (tests, seconds) = (cases.len().to_string(), report.header.elapsed.unwrap_or_default().as_secs_f64());
     let failures = count(|ending| matches!(ending, Ending::Failed(_)));
     let errors = count(|ending| matches!(ending, Ending::Error { .. }));
@@ -133,9 +136,10 @@ fn write_suite(writer: &mut Writer<Vec<u8>>, report: &Report, suite: &str, cases
         ("time", &time),
     ];
     writer.create_element("testsuites").with_attributes(totals).write_inner_content(|writer| {
-        writer.create_element("testsuite").with_attributes(totals).write_inner_content(|writer| {
-            cases.iter().try_for_each(|case| write_case(writer, case))
-        })?;
+        writer
+            .create_element("testsuite")
+            .with_attributes(totals)
+            .write_inner_content(|writer| cases.iter().try_for_each(|case| write_case(writer, case)))?;
         Ok(())
     })?;
     Ok(())

@@ -134,7 +134,8 @@ pub(super) fn titles(metric: &Metric, bench: &str) -> (String, String) {
 
 /// `hotpath · matching-engine · pool xeon-6 · box ny4-07 core 6 · 14 rounds, 2m 10s`, without what is not known.
 pub(super) fn header_line(header: &Header) -> String {
-    let mut parts: Vec<String> = [&header.suite, &header.project].into_iter().flatten().map(|s| visible(s)).collect();
+    let mut parts: Vec<String> =
+        [&header.suite, &header.project].into_iter().flatten().map(|s| visible(s)).collect();
     parts.extend(header.pool.as_deref().map(|pool| format!("pool {}", visible(pool))));
     if let Some(agent) = &header.agent {
         let cores = match header.cpus.as_deref() {
@@ -156,7 +157,9 @@ pub(super) fn header_line(header: &Header) -> String {
 /// `main@1a2b3c4 -> faster@5d6e7f8`, if the variants are known.
 pub(super) fn variants_line(header: &Header) -> Option<String> {
     match (&header.baseline, &header.challenger) {
-        (Some(baseline), Some(challenger)) => Some(format!("{} -> {}", visible(baseline), visible(challenger))),
+        (Some(baseline), Some(challenger)) => {
+            Some(format!("{} -> {}", visible(baseline), visible(challenger)))
+        }
         (Some(only), None) | (None, Some(only)) => Some(visible(only)),
         (None, None) => None,
     }
@@ -247,12 +250,15 @@ pub(super) fn measured_row(series: &MeasuredSeries) -> [String; 5] {
         (Metric::Throughput, Unit::PerSecond) => format_value(value, series.unit).replace("/s", " TPS"),
         _ => format_value(value, series.unit),
     };
-    let effort = format!(
-        "{}, {}",
-        counted(series.invocations, "invocation"),
-        counted(series.samples, "sample")
-    );
-    [metric, bench, shown(series.center), format!("[{}, {}]", shown(series.least), shown(series.most)), effort]
+    let effort =
+        format!("{}, {}", counted(series.invocations, "invocation"), counted(series.samples, "sample"));
+    [
+        metric,
+        bench,
+        shown(series.center),
+        format!("[{}, {}]", shown(series.least), shown(series.most)),
+        effort,
+    ]
 }
 
 #[cfg(test)]

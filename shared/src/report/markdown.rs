@@ -30,7 +30,9 @@ pub fn markdown(report: &Report) -> String {
         Outcome::Cancelled { by } => {
             out.title(report, "⚪ CANCELLED", &format!("by {}; nothing was judged", code(by)));
         }
-        Outcome::Expired => out.title(report, "⚪ EXPIRED", "it waited longer than it may; nothing was judged"),
+        Outcome::Expired => {
+            out.title(report, "⚪ EXPIRED", "it waited longer than it may; nothing was judged")
+        }
         Outcome::Parked { why } => out.title(report, "⚪ PARKED", &escaped(&parked_text(why))),
     }
     out.text
@@ -117,7 +119,14 @@ fn finding_cells(row: &Row) -> Vec<String> {
         Tone::Quiet => escaped(&row.class),
     };
     let values = row.values.replace("->", "→");
-    vec![escaped(&row.metric), code(&row.bench), values, format!("**{}**", row.delta), escaped(&row.interval), class]
+    vec![
+        escaped(&row.metric),
+        code(&row.bench),
+        values,
+        format!("**{}**", row.delta),
+        escaped(&row.interval),
+        class,
+    ]
 }
 
 fn measured(out: &mut Page, report: &Report, series: &[MeasuredSeries]) {
@@ -162,7 +171,8 @@ fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in super::text::visible(text).chars() {
         match c {
-            '<' | '>' | '&' | '"' | '\'' | '|' | '`' | '*' | '_' | '[' | ']' | '!' | '#' | '~' | '\\' | '@' | '$' => {
+            '<' | '>' | '&' | '"' | '\'' | '|' | '`' | '*' | '_' | '[' | ']' | '!' | '#' | '~' | '\\'
+            | '@' | '$' => {
                 let _ = write!(out, "&#{};", u32::from(c));
             }
             // A bare address would become a link by itself.

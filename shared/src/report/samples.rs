@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use darwin_gate::{
-    Better, Decision, Evidence, Finding, FindingClass, LatencyStat, Method, Metric, Mode, Ratio, Reason, SeriesKey,
-    Unit, Verdict,
+    Better, Decision, Evidence, Finding, FindingClass, LatencyStat, Method, Metric, Mode, Ratio, Reason,
+    SeriesKey, Unit, Verdict,
 };
 
 use super::{Header, Report};
@@ -31,7 +31,14 @@ pub(super) fn header() -> Header {
 const P50: Metric = Metric::Latency(LatencyStat::P50);
 const P99: Metric = Metric::Latency(LatencyStat::P99);
 
-fn finding(bench: &str, metric: Metric, baseline: f64, change: f64, half: f64, class: FindingClass) -> Finding {
+fn finding(
+    bench: &str,
+    metric: Metric,
+    baseline: f64,
+    change: f64,
+    half: f64,
+    class: FindingClass,
+) -> Finding {
     let ratio = |value: f64| Ratio::new(value).unwrap();
     let unit = match metric {
         Metric::Latency(_) => Unit::Nanoseconds,
@@ -109,7 +116,14 @@ pub(super) fn rejected_verdict() -> Verdict {
             finding("test_cancel", P50, 812.0, -0.052, 0.012, FindingClass::Faster),
             finding(&long, P99, 1_250_000.0, 0.213, 0.03, FindingClass::Slower),
             finding("test_cancel", P99, 1_900.0, 0.011, 0.0, FindingClass::Unclear),
-            finding("test_cancel", Metric::Latency(LatencyStat::Max), 99_000.0, 0.8, 0.0, not_gated("the policy does not name it")),
+            finding(
+                "test_cancel",
+                Metric::Latency(LatencyStat::Max),
+                99_000.0,
+                0.8,
+                0.0,
+                not_gated("the policy does not name it"),
+            ),
         ],
     );
     verdict.notes.push("test_match[1000]: the baseline has one slow process in 14".into());
@@ -150,7 +164,9 @@ fn failed() -> Report {
         arm: Arm::Challenger,
         variant: "broken@9f8e7d6".into(),
         cause: FailureCause::ExitCode(1),
-        log_tail: "tests/unit/test_book.py \u{1b}[31mF\u{1b}[0m\n\n::error::not a command\n>       assert 2 == 1\n".into(),
+        log_tail:
+            "tests/unit/test_book.py \u{1b}[31mF\u{1b}[0m\n\n::error::not a command\n>       assert 2 == 1\n"
+                .into(),
     };
     Report { header: Header { rounds: None, ..header() }, outcome: Outcome::Failed(failure) }
 }
@@ -183,7 +199,8 @@ pub(super) fn nasty() -> Report {
         "@everyone [x](http://example.com) `code` ]]> & \" '",
         "стакан 🚀 \u{0}",
     ];
-    let findings = names.iter().map(|name| finding(name, P50, 100.0, 0.2, 0.01, FindingClass::Slower)).collect();
+    let findings =
+        names.iter().map(|name| finding(name, P50, 100.0, 0.2, 0.01, FindingClass::Slower)).collect();
     let mut verdict = verdict(Decision::Reject, Reason::SlowerProven { slower: 6, of: 6 }, findings);
     verdict.notes.push("\u{1b}]0;title\u{7} <b>".into());
     let header = Header {

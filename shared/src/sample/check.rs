@@ -48,10 +48,7 @@ impl Series {
     }
 
     fn contradiction(&self, what: impl Into<String>) -> SampleError {
-        SampleError::Contradiction {
-            name: self.name.clone(),
-            what: what.into(),
-        }
+        SampleError::Contradiction { name: self.name.clone(), what: what.into() }
     }
 
     fn check_name(&self) -> Result<(), SampleError> {
@@ -89,9 +86,7 @@ impl Series {
 
     fn check_samples(&self, values: &[f64]) -> Result<(), SampleError> {
         if values.is_empty() {
-            return Err(SampleError::NoValues {
-                name: self.name.clone(),
-            });
+            return Err(SampleError::NoValues { name: self.name.clone() });
         }
         if let Some(at) = values.iter().position(|value| !is_possible(*value)) {
             return Err(self.bad_value(&format!("value {} of {}", at + 1, values.len()), values[at]));
@@ -126,9 +121,7 @@ impl Series {
 
     fn check_histogram(&self, pairs: &[(f64, u64)]) -> Result<(), SampleError> {
         if pairs.is_empty() {
-            return Err(SampleError::NoValues {
-                name: self.name.clone(),
-            });
+            return Err(SampleError::NoValues { name: self.name.clone() });
         }
         if matches!(self.per, Per::Batches { .. }) {
             return Err(self.contradiction("a histogram has one number of iterations for all of its values"));
@@ -146,10 +139,7 @@ impl Series {
                 )));
             }
             total = total.checked_add(*count).filter(|_| *count > 0).ok_or_else(|| {
-                self.contradiction(format!(
-                    "{} of the histogram has the impossible count {count}",
-                    place()
-                ))
+                self.contradiction(format!("{} of the histogram has the impossible count {count}", place()))
             })?;
         }
         self.check_per(pairs.len())
@@ -158,9 +148,7 @@ impl Series {
     fn check_summary(&self, summary: Summary) -> Result<(), SampleError> {
         let named = summary.named();
         if named.iter().all(|(_, value)| value.is_none()) {
-            return Err(SampleError::NoValues {
-                name: self.name.clone(),
-            });
+            return Err(SampleError::NoValues { name: self.name.clone() });
         }
         for (name, value) in named {
             if let Some(value) = value.filter(|value| !is_possible(*value)) {

@@ -38,10 +38,7 @@ pub(crate) struct SeriesLine {
 impl SeriesLine {
     /// The name with the parameters in it.
     pub(crate) fn full_name(&self) -> String {
-        with_params(
-            &self.name,
-            self.params.iter().map(|(key, value)| (key.as_str(), value)),
-        )
+        with_params(&self.name, self.params.iter().map(|(key, value)| (key.as_str(), value)))
     }
 }
 
@@ -113,10 +110,7 @@ impl TryFrom<SeriesLine> for Series {
     /// Completes what was left out, brings the values to the base unit, and checks the whole.
     fn try_from(line: SeriesLine) -> Result<Self, SampleError> {
         let name = line.full_name();
-        let contradiction = |what: String| SampleError::Contradiction {
-            name: name.clone(),
-            what,
-        };
+        let contradiction = |what: String| SampleError::Contradiction { name: name.clone(), what };
         if line.hdr.is_some() {
             let what = "`hdr` histograms are not read yet; write them out as `hist`: [[value, count], ...]";
             return Err(contradiction(what.to_owned()));
@@ -141,12 +135,9 @@ impl TryFrom<SeriesLine> for Series {
         };
         let values = match (line.values, line.hist, line.summary) {
             (Some(values), None, None) => Values::Samples(scaled(values, factor)),
-            (None, Some(pairs), None) => Values::Histogram(
-                pairs
-                    .into_iter()
-                    .map(|(value, count)| (value * factor, count))
-                    .collect(),
-            ),
+            (None, Some(pairs), None) => {
+                Values::Histogram(pairs.into_iter().map(|(value, count)| (value * factor, count)).collect())
+            }
             (None, None, Some(summary)) => Values::Summary(summary.times(factor)),
             (None, None, None) | (Some(_), Some(_), _) | (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => {
                 return Err(contradiction(
@@ -162,18 +153,7 @@ impl TryFrom<SeriesLine> for Series {
             }
         });
         let (metric, order, grouping) = (line.metric, line.order, line.grouping);
-        Self {
-            name,
-            metric,
-            unit,
-            better,
-            per,
-            evidence,
-            order,
-            grouping,
-            values,
-        }
-        .checked()
+        Self { name, metric, unit, better, per, evidence, order, grouping, values }.checked()
     }
 }
 
@@ -202,9 +182,7 @@ impl Summary {
 
 impl<'de> Deserialize<'de> for Series {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        SeriesLine::deserialize(deserializer)?
-            .try_into()
-            .map_err(de::Error::custom)
+        SeriesLine::deserialize(deserializer)?.try_into().map_err(de::Error::custom)
     }
 }
 

@@ -45,20 +45,14 @@ impl Series {
     /// series as absent.
     pub fn observations(&self) -> BTreeMap<SeriesKey, Observation> {
         let ranked = self.ranked();
-        let single = self
-            .metric_of(CENTRE)
-            .filter(|_| self.metric != MetricKind::Latency);
+        let single = self.metric_of(CENTRE).filter(|_| self.metric != MetricKind::Latency);
         let stats: Vec<(Metric, Option<f64>)> = match single {
             Some(metric) => vec![(metric, ranked.stat(CENTRE).or_else(|| self.mean()))],
             None => self
                 .latency_stats()
                 .iter()
                 .filter_map(|stat| {
-                    let value = if *stat == LatencyStat::Mean {
-                        self.mean()
-                    } else {
-                        ranked.stat(*stat)
-                    };
+                    let value = if *stat == LatencyStat::Mean { self.mean() } else { ranked.stat(*stat) };
                     Some((self.metric_of(*stat)?, value))
                 })
                 .collect(),
@@ -68,12 +62,7 @@ impl Series {
             .into_iter()
             .filter_map(|(metric, value)| {
                 let value = value.filter(|value| value.is_finite() && *value > 0.0)?;
-                let observation = Observation {
-                    value,
-                    samples,
-                    evidence: self.evidence,
-                    unit: self.unit,
-                };
+                let observation = Observation { value, samples, evidence: self.evidence, unit: self.unit };
                 Some((SeriesKey::new(self.name.as_str(), metric), observation))
             })
             .collect()
@@ -81,11 +70,7 @@ impl Series {
 
     fn latency_stats(&self) -> &'static [LatencyStat] {
         let one_value = matches!(&self.values, Values::Samples(values) if values.len() == 1);
-        if one_value {
-            &[LatencyStat::Mean]
-        } else {
-            &LatencyStat::ALL
-        }
+        if one_value { &[LatencyStat::Mean] } else { &LatencyStat::ALL }
     }
 
     /// The gate's metric for a statistic; none for a custom name that the gate does not take.

@@ -10,11 +10,7 @@ struct Rung {
 }
 
 const fn rung(size: f64, suffix: &'static str) -> Rung {
-    Rung {
-        size,
-        at_least: size * ROUNDS_UP,
-        suffix,
-    }
+    Rung { size, at_least: size * ROUNDS_UP, suffix }
 }
 
 const KIB: f64 = 1024.0;
@@ -27,23 +23,10 @@ const BYTES: &[Rung] = &[
     rung(KIB, " KiB"),
     rung(1.0, " B"),
 ];
-const PER_SECOND: &[Rung] = &[
-    rung(1e9, "G/s"),
-    rung(1e6, "M/s"),
-    rung(1e3, "k/s"),
-    rung(1.0, "/s"),
-];
+const PER_SECOND: &[Rung] = &[rung(1e9, "G/s"), rung(1e6, "M/s"), rung(1e3, "k/s"), rung(1.0, "/s")];
 // A count below ten thousand is as short in full as in thousands, and exact.
-const COUNT: &[Rung] = &[
-    rung(1e9, "G"),
-    rung(1e6, "M"),
-    Rung {
-        size: 1e3,
-        at_least: 1e4,
-        suffix: "k",
-    },
-    rung(1.0, ""),
-];
+const COUNT: &[Rung] =
+    &[rung(1e9, "G"), rung(1e6, "M"), Rung { size: 1e3, at_least: 1e4, suffix: "k" }, rung(1.0, "")];
 const RATIO: &[Rung] = &[rung(1.0, "")];
 
 const fn ladder(unit: Unit) -> &'static [Rung] {
@@ -62,10 +45,7 @@ const ROUNDS_UP: f64 = 0.9995;
 fn choose(value: f64, unit: Unit) -> &'static Rung {
     let rungs = ladder(unit);
     let smallest = &rungs[rungs.len() - 1];
-    rungs
-        .iter()
-        .find(|rung| value.abs() >= rung.at_least)
-        .unwrap_or(smallest)
+    rungs.iter().find(|rung| value.abs() >= rung.at_least).unwrap_or(smallest)
 }
 
 /// Decimals that show three significant digits of `scaled`, and no more than three after the point.
@@ -86,9 +66,7 @@ fn render(value: f64, rung: &Rung, decimals: usize) -> String {
     let scaled = value / rung.size;
     // Rounding may leave a "-0.00" behind, which says nothing that "0.00" does not.
     let digits = format!("{scaled:.decimals$}");
-    let unsigned = digits
-        .strip_prefix('-')
-        .filter(|rest| rest.chars().all(|c| c == '0' || c == '.'));
+    let unsigned = digits.strip_prefix('-').filter(|rest| rest.chars().all(|c| c == '0' || c == '.'));
     let digits = unsigned.unwrap_or(&digits);
     format!("{digits}{}", rung.suffix)
 }
@@ -115,26 +93,16 @@ pub fn format_pair(baseline: f64, challenger: f64, unit: Unit) -> (String, Strin
     if !baseline.is_finite() || !challenger.is_finite() {
         return apart();
     }
-    let (small, large) = if baseline.abs() <= challenger.abs() {
-        (baseline, challenger)
-    } else {
-        (challenger, baseline)
-    };
+    let (small, large) =
+        if baseline.abs() <= challenger.abs() { (baseline, challenger) } else { (challenger, baseline) };
     let rung = choose(large, unit);
     let small_scaled = small / rung.size;
     if small != 0.0 && small_scaled.abs() < SHARED_RUNG_LEAST {
         return apart();
     }
-    let shown = if small == 0.0 {
-        large / rung.size
-    } else {
-        small_scaled
-    };
+    let shown = if small == 0.0 { large / rung.size } else { small_scaled };
     let decimals = decimals(shown, unit, rung);
-    (
-        render(baseline, rung, decimals),
-        render(challenger, rung, decimals),
-    )
+    (render(baseline, rung, decimals), render(challenger, rung, decimals))
 }
 
 /// A change as signed percent: `0.05` reads `+5%`, `-0.198` reads `-19.8%`, no change reads `0%`.
@@ -161,16 +129,9 @@ fn trimmed_percent(percent: f64) -> String {
         _ => 2,
     };
     let digits = format!("{percent:.decimals$}");
-    let digits = if digits.contains('.') {
-        digits.trim_end_matches('0').trim_end_matches('.')
-    } else {
-        &digits
-    };
-    if digits == "-0" {
-        "0".to_owned()
-    } else {
-        digits.to_owned()
-    }
+    let digits =
+        if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { &digits };
+    if digits == "-0" { "0".to_owned() } else { digits.to_owned() }
 }
 
 #[cfg(test)]
@@ -228,11 +189,7 @@ mod tests {
         ];
         for (baseline, challenger, unit, left, right) in table {
             let shown = format_pair(baseline, challenger, unit);
-            assert_eq!(
-                shown,
-                (left.to_owned(), right.to_owned()),
-                "{baseline} {challenger} {unit:?}"
-            );
+            assert_eq!(shown, (left.to_owned(), right.to_owned()), "{baseline} {challenger} {unit:?}");
         }
     }
 

@@ -75,9 +75,7 @@ pub struct Percent {
 impl Percent {
     /// From a fraction: `0.01` is one percent. `None` unless it is from 0 to [`MAX_PERCENT`] percent.
     pub fn from_fraction(fraction: f64) -> Option<Self> {
-        (0.0..=MAX_PERCENT / 100.0)
-            .contains(&fraction)
-            .then_some(Self { fraction })
+        (0.0..=MAX_PERCENT / 100.0).contains(&fraction).then_some(Self { fraction })
     }
 
     /// As a fraction: one percent is `0.01`.
@@ -93,17 +91,13 @@ impl FromStr for Percent {
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let trimmed = text.trim();
         if trimmed.is_empty() {
-            return Err(UnitError::Empty {
-                example: PERCENT_EXAMPLE,
-            });
+            return Err(UnitError::Empty { example: PERCENT_EXAMPLE });
         }
         let Some(digits) = trimmed.strip_suffix('%') else {
             return Err(without_sign(trimmed));
         };
-        let percent = plain_number(digits.trim_end()).ok_or_else(|| UnitError::NotANumber {
-            text: trimmed.to_owned(),
-            example: PERCENT_EXAMPLE,
-        })?;
+        let percent = plain_number(digits.trim_end())
+            .ok_or_else(|| UnitError::NotANumber { text: trimmed.to_owned(), example: PERCENT_EXAMPLE })?;
         // Dividing keeps `1%` the same float as the literal 0.01; multiplying by 0.01 would not for all.
         Self::from_fraction(percent / 100.0).ok_or_else(|| UnitError::OutOfRange {
             text: trimmed.to_owned(),
@@ -115,10 +109,7 @@ impl FromStr for Percent {
 
 fn without_sign(trimmed: &str) -> UnitError {
     let Some(number) = plain_number(trimmed).filter(|number| *number >= 0.0) else {
-        return UnitError::NotANumber {
-            text: trimmed.to_owned(),
-            example: PERCENT_EXAMPLE,
-        };
+        return UnitError::NotANumber { text: trimmed.to_owned(), example: PERCENT_EXAMPLE };
     };
     // Below one it was most likely meant as a fraction; `0.5` could be either, and both are then offered.
     let suggestion = if number > 0.0 && number < 0.2 {
@@ -128,10 +119,7 @@ fn without_sign(trimmed: &str) -> UnitError {
     } else {
         format!("{trimmed}%")
     };
-    UnitError::NoPercentSign {
-        text: trimmed.to_owned(),
-        suggestion,
-    }
+    UnitError::NoPercentSign { text: trimmed.to_owned(), suggestion }
 }
 
 fn trimmed_number(number: f64) -> String {
@@ -143,9 +131,7 @@ fn trimmed_number(number: f64) -> String {
 fn plain_number(text: &str) -> Option<f64> {
     let unsigned = text.strip_prefix('-').unwrap_or(text);
     let plain = !unsigned.is_empty() && unsigned.chars().all(|c| c.is_ascii_digit() || c == '.');
-    text.parse::<f64>()
-        .ok()
-        .filter(|number| plain && number.is_finite())
+    text.parse::<f64>().ok().filter(|number| plain && number.is_finite())
 }
 
 impl fmt::Display for Percent {
@@ -204,19 +190,14 @@ impl FromStr for ByteSize {
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let trimmed = text.trim();
         if trimmed.is_empty() {
-            return Err(UnitError::Empty {
-                example: SIZE_EXAMPLE,
-            });
+            return Err(UnitError::Empty { example: SIZE_EXAMPLE });
         }
-        let split = trimmed
-            .find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-'))
-            .unwrap_or(trimmed.len());
+        let split =
+            trimmed.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-')).unwrap_or(trimmed.len());
         let (digits, unit) = trimmed.split_at(split);
         let unit = unit.trim();
-        let number = plain_number(digits).ok_or_else(|| UnitError::NotANumber {
-            text: trimmed.to_owned(),
-            example: SIZE_EXAMPLE,
-        })?;
+        let number = plain_number(digits)
+            .ok_or_else(|| UnitError::NotANumber { text: trimmed.to_owned(), example: SIZE_EXAMPLE })?;
         let lower = unit.to_ascii_lowercase();
         match (lower.as_str(), SIZE_UNITS.iter().find(|(name, _)| *name == lower)) {
             (_, Some((_, factor))) => scaled_size(trimmed, digits, number, *factor),
@@ -234,9 +215,7 @@ impl FromStr for ByteSize {
                     decimal: format!("{digits}{decimal_letter}B"),
                 })
             }
-            (_, None) => Err(UnitError::UnknownSizeUnit {
-                unit: unit.to_owned(),
-            }),
+            (_, None) => Err(UnitError::UnknownSizeUnit { unit: unit.to_owned() }),
         }
     }
 }
@@ -245,16 +224,10 @@ impl FromStr for ByteSize {
 const MAX_SIZE_BYTES: u64 = (1 << 63) - 1;
 
 fn scaled_size(text: &str, digits: &str, number: f64, factor: u64) -> Result<ByteSize, UnitError> {
-    let out_of_range = || UnitError::OutOfRange {
-        text: text.to_owned(),
-        least: "1B",
-        most: "8388607TiB",
-    };
+    let out_of_range = || UnitError::OutOfRange { text: text.to_owned(), least: "1B", most: "8388607TiB" };
     // Whole numbers stay in integers, so that no size loses its last bytes to a float.
     if let Ok(whole) = digits.parse::<u64>() {
-        let bytes = whole
-            .checked_mul(factor)
-            .filter(|bytes| (1..=MAX_SIZE_BYTES).contains(bytes));
+        let bytes = whole.checked_mul(factor).filter(|bytes| (1..=MAX_SIZE_BYTES).contains(bytes));
         return bytes.map(ByteSize::from_bytes).ok_or_else(out_of_range);
     }
     let bytes = (number * factor as f64).round();
@@ -272,12 +245,8 @@ fn scaled_size(text: &str, digits: &str, number: f64, factor: u64) -> Result<Byt
 impl fmt::Display for ByteSize {
     /// Exact: the largest binary unit that divides it, so that what is written reads back the same.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const EXACT: &[(&str, u64)] = &[
-            ("TiB", 1 << 40),
-            ("GiB", 1 << 30),
-            ("MiB", 1 << 20),
-            ("KiB", 1 << 10),
-        ];
+        const EXACT: &[(&str, u64)] =
+            &[("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
         let fits = |size: &u64| self.bytes >= *size && self.bytes.is_multiple_of(*size);
         match EXACT.iter().find(|(_, size)| fits(size)) {
             Some((name, size)) => write!(f, "{}{name}", self.bytes / size),
@@ -306,10 +275,7 @@ struct Written<T> {
 
 impl<T> Written<T> {
     const fn like(example: &'static str) -> Self {
-        Self {
-            example,
-            kind: PhantomData,
-        }
+        Self { example, kind: PhantomData }
     }
 }
 
@@ -343,30 +309,20 @@ mod tests {
 
     #[test]
     fn percentages_read_as_written() {
-        let table = [
-            ("1%", 0.01),
-            ("0.5 %", 0.005),
-            (" 12.5% ", 0.125),
-            ("0%", 0.0),
-            ("1000%", 10.0),
-        ];
+        let table = [("1%", 0.01), ("0.5 %", 0.005), (" 12.5% ", 0.125), ("0%", 0.0), ("1000%", 10.0)];
         for (text, fraction) in table {
             let percent: Percent = text.parse().unwrap();
-            assert!(
-                (percent.fraction() - fraction).abs() < f64::EPSILON,
-                "{text}: {percent:?}"
-            );
+            assert!((percent.fraction() - fraction).abs() < f64::EPSILON, "{text}: {percent:?}");
         }
     }
 
     #[test]
     fn refused_percentages_say_what_would_be_right() {
-        let refused: Vec<String> = [
-            "0.01", "0.5", "1", "", "x%", "-1%", "1e9%", "NaN%", "inf%", "2000%", "%", "five",
-        ]
-        .iter()
-        .map(|text| format!("{text:7} {}", text.parse::<Percent>().unwrap_err()))
-        .collect();
+        let refused: Vec<String> =
+            ["0.01", "0.5", "1", "", "x%", "-1%", "1e9%", "NaN%", "inf%", "2000%", "%", "five"]
+                .iter()
+                .map(|text| format!("{text:7} {}", text.parse::<Percent>().unwrap_err()))
+                .collect();
         insta::assert_snapshot!(refused.join("\n"));
     }
 
@@ -387,21 +343,11 @@ mod tests {
 
     #[test]
     fn refused_sizes_say_what_would_be_right() {
-        let refused: Vec<String> = [
-            "",
-            "100",
-            "2G",
-            "1k",
-            "-1MiB",
-            "0B",
-            "5 apples",
-            "99999999TiB",
-            "1.2.3MiB",
-            "MiB",
-        ]
-        .iter()
-        .map(|text| format!("{text:12} {}", text.parse::<ByteSize>().unwrap_err()))
-        .collect();
+        let refused: Vec<String> =
+            ["", "100", "2G", "1k", "-1MiB", "0B", "5 apples", "99999999TiB", "1.2.3MiB", "MiB"]
+                .iter()
+                .map(|text| format!("{text:12} {}", text.parse::<ByteSize>().unwrap_err()))
+                .collect();
         insta::assert_snapshot!(refused.join("\n"));
     }
 

@@ -9,9 +9,7 @@ use darwin_shared::sample::{Measured, Per, Series, Values};
 use darwin_shared::units::format_value;
 
 pub(crate) fn sample_path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/samples")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples").join(name)
 }
 
 pub(crate) fn sample(name: &str) -> Vec<u8> {
@@ -36,10 +34,7 @@ pub(crate) fn criterion_tree(name: &str) -> Vec<TreeFile> {
             }
             let inside = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
             if criterion_wants(&inside) {
-                files.push(TreeFile {
-                    path: inside,
-                    bytes: fs::read(&path).unwrap(),
-                });
+                files.push(TreeFile { path: inside, bytes: fs::read(&path).unwrap() });
             }
         }
     }
@@ -66,11 +61,7 @@ fn series_summary(series: &Series) -> String {
         Per::Op => "op".to_owned(),
         Per::Batch { iterations } => format!("batch of {iterations}"),
         Per::Batches { iterations } => {
-            format!(
-                "batches of {}..{}",
-                iterations.first().unwrap(),
-                iterations.last().unwrap()
-            )
+            format!("batches of {}..{}", iterations.first().unwrap(), iterations.last().unwrap())
         }
     };
     let values = match &series.values {
@@ -78,16 +69,7 @@ fn series_summary(series: &Series) -> String {
         Values::Histogram(pairs) => format!("{} pairs, first {:?}", pairs.len(), pairs.first().unwrap()),
         Values::Summary(summary) => format!("{summary:?}"),
     };
-    let Series {
-        name,
-        metric,
-        unit,
-        better,
-        evidence,
-        order,
-        grouping,
-        ..
-    } = series;
+    let Series { name, metric, unit, better, evidence, order, grouping, .. } = series;
     let mut text = format!(
         "{name}\n  {metric} in {unit}, {better:?} is better, per {per}, evidence {evidence:?}, {order:?}, {grouping:?}\n  {values}\n"
     );

@@ -10,9 +10,7 @@ use darwin_shared::formats::{
 use crate::common::{criterion_tree, read_sample, sample, sample_path};
 
 fn refused(format: Format, bytes: &[u8]) -> String {
-    read(format, Input::file("x.json", bytes))
-        .unwrap_err()
-        .to_string()
+    read(format, Input::file("x.json", bytes)).unwrap_err().to_string()
 }
 
 #[test]
@@ -45,10 +43,7 @@ fn a_foreign_file_under_a_named_format() {
         (Format::Criterion, "hyperfine/export-1.20.json"),
         (Format::Process, "hyperfine/export-1.20.json"),
         (Format::Auto, "foreign/jmh-results.json"),
-        (
-            Format::PytestBenchmark,
-            "pytest-benchmark/saved-without-data.json",
-        ),
+        (Format::PytestBenchmark, "pytest-benchmark/saved-without-data.json"),
         (Format::Auto, "hyperfine/with-failures.json"),
     ] {
         let _ = writeln!(text, "{format}: {}\n", read_sample(format, name).unwrap_err());
@@ -92,10 +87,7 @@ fn broken_files_say_where() {
         ("deep and whole", deep_and_whole),
         ("an empty object", b"{}".to_vec()),
         ("a number", b"17".to_vec()),
-        (
-            "two formats",
-            br#"{"machine_info":{},"results":[{"command":"x","times":[1]}]}"#.to_vec(),
-        ),
+        ("two formats", br#"{"machine_info":{},"results":[{"command":"x","times":[1]}]}"#.to_vec()),
     ];
     insta::assert_snapshot!(told(Format::Auto, &cases));
 }
@@ -128,14 +120,8 @@ fn impossible_hyperfine_results() {
     let cases = [
         ("a newer one", r#"{"schema_version":3,"results":[]}"#.to_owned()),
         ("no runs", r#"{"results":[]}"#.to_owned()),
-        (
-            "no times",
-            r#"{"results":[{"command":"x","mean":1.0}]}"#.to_owned(),
-        ),
-        (
-            "a signal",
-            r#"{"results":[{"command":"x","times":[1,2],"exit_codes":[0,null]}]}"#.to_owned(),
-        ),
+        ("no times", r#"{"results":[{"command":"x","mean":1.0}]}"#.to_owned()),
+        ("a signal", r#"{"results":[{"command":"x","times":[1,2],"exit_codes":[0,null]}]}"#.to_owned()),
         ("a signal in 2.0", hyperfine_2("second", "null")),
         ("another unit in 2.0", hyperfine_2("fortnight", "0")),
     ];
@@ -176,9 +162,7 @@ fn criterion_folders_that_are_not_whole() {
         edited(1, "[271886.0,", "[-1.0,"),
         edited(2, "\"full_id\":\"fib 12\"", "\"full_id\":\"decode/itch/sum/64\""),
         edited(2, "full_id", "id"),
-        read(Format::Hyperfine, Input::tree("target/criterion", &whole))
-            .unwrap_err()
-            .to_string(),
+        read(Format::Hyperfine, Input::tree("target/criterion", &whole)).unwrap_err().to_string(),
     ];
     insta::assert_snapshot!(texts.join("\n"));
 }
@@ -204,18 +188,12 @@ fn native_files_say_the_line() {
         ("no JSON", format!("{HEADER}\n\nok, done\n")),
         ("a list", format!("{HEADER}\n[1,2]\n")),
         ("a reported error", format!("{HEADER}\n{GOOD}\n{reported}")),
-        (
-            "an error without a name",
-            format!("{HEADER}\n{{\"error\":\"out of memory\"}}\n"),
-        ),
+        ("an error without a name", format!("{HEADER}\n{{\"error\":\"out of memory\"}}\n")),
         ("twice the same", format!("{HEADER}\n{GOOD}\n{GOOD}\n")),
         ("unknown key", native("\"unit\"", "\"units\"")),
         ("unknown metric", native("latency", "speed")),
         ("unknown unit", native("\"ns\"", "\"furlong\"")),
-        (
-            "a name too long",
-            native("\"a\"", &format!("\"{}\"", "n".repeat(MAX_NAME_CHARS + 1))),
-        ),
+        ("a name too long", native("\"a\"", &format!("\"{}\"", "n".repeat(MAX_NAME_CHARS + 1)))),
     ];
     insta::assert_snapshot!(told(Format::DarwinSamples, &cases));
 }
@@ -231,33 +209,18 @@ fn impossible_native_series() {
         ("unit of another metric", native("\"ns\"", "\"By\"")),
         ("wrong direction", with(r#""better":"bigger""#)),
         ("custom without direction", native("latency", "custom.fills")),
-        (
-            "a bad custom name",
-            native("\"latency\"", r#""custom.a:b","better":"bigger""#),
-        ),
+        ("a bad custom name", native("\"latency\"", r#""custom.a:b","better":"bigger""#)),
         ("batch without iterations", with(r#""per":"batch""#)),
         ("iterations without batch", with(r#""iterations":10"#)),
-        (
-            "batches that do not match",
-            with(r#""per":"batch","iterations":[10,20]"#),
-        ),
-        (
-            "means as operations",
-            with(r#""per":"batch","iterations":10,"evidence":"A""#),
-        ),
+        ("batches that do not match", with(r#""per":"batch","iterations":[10,20]"#)),
+        ("means as operations", with(r#""per":"batch","iterations":10,"evidence":"A""#)),
         ("values and hist", with(r#""hist":[[1,1]]"#)),
         ("neither", native(",\"values\":[1]", "")),
         ("unsorted hist", valued(r#""hist":[[2,1],[1,1]]"#)),
         ("a count of none", valued(r#""hist":[[1,0]]"#)),
-        (
-            "too many counts",
-            valued(r#""hist":[[1,18446744073709551615],[2,1]]"#),
-        ),
+        ("too many counts", valued(r#""hist":[[1,18446744073709551615],[2,1]]"#)),
         ("an empty summary", valued(r#""summary":{}"#)),
-        (
-            "a summary as samples",
-            valued(r#""evidence":"A","summary":{"mean":1}"#),
-        ),
+        ("a summary as samples", valued(r#""evidence":"A","summary":{"mean":1}"#)),
         ("hdr", valued(r#""hdr":"HISTFAAAA""#)),
     ];
     insta::assert_snapshot!(told(Format::DarwinSamples, &cases));
@@ -273,14 +236,7 @@ fn too_much_is_refused_before_it_is_read() {
 
 #[test]
 fn the_files_own_name_cannot_paint_the_terminal() {
-    let error = read(
-        Format::Auto,
-        Input {
-            name: "\u{1b}[2Jx",
-            content: Content::File(b""),
-        },
-    )
-    .unwrap_err();
+    let error = read(Format::Auto, Input { name: "\u{1b}[2Jx", content: Content::File(b"") }).unwrap_err();
     assert!(!error.to_string().contains('\u{1b}'));
 }
 

@@ -40,10 +40,7 @@ fn what_is_written_reads_back_the_same() {
 
 #[test]
 fn every_other_format_survives_the_native_one() {
-    for name in [
-        "pytest-benchmark/baseline.json",
-        "hyperfine/export-2.0-schema2.json",
-    ] {
+    for name in ["pytest-benchmark/baseline.json", "hyperfine/export-2.0-schema2.json"] {
         let measured = read_sample(Format::Auto, name).unwrap();
         let back = native(&write_samples(&measured).unwrap());
         assert_eq!(back.series, measured.series, "{name}");
@@ -54,11 +51,7 @@ fn every_other_format_survives_the_native_one() {
 #[test]
 fn batches_count_by_their_size() {
     let measured = native(EVERY_KIND);
-    let cross = measured
-        .series
-        .iter()
-        .find(|series| series.name == "book/cross")
-        .unwrap();
+    let cross = measured.series.iter().find(|series| series.name == "book/cross").unwrap();
     // (10 * 1 + 20 * 3) / 4
     assert_eq!(cross.mean(), Some(17.5));
 }
@@ -75,10 +68,7 @@ fn a_series_alone_survives_json() {
 
 #[test]
 fn a_timed_process_is_a_result_of_its_own() {
-    let usage = Usage {
-        peak_rss_bytes: 222_298_112,
-        ..Usage::default()
-    };
+    let usage = Usage { peak_rss_bytes: 222_298_112, ..Usage::default() };
     insta::assert_snapshot!(summary(&measured_process(Duration::from_millis(50), &usage)));
     assert_eq!(peak_memory(&Usage::default()), None);
 }

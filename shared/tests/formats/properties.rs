@@ -35,10 +35,7 @@ const MUTABLE: [&str; 5] = [
 
 /// Bytes that matter to a parser, rather than any.
 fn telling_byte() -> impl Strategy<Value = u8> {
-    prop_oneof![
-        select(b"{}[],:\"\\-+.eE0123456789\n \x00\x1b\xff\xc3ntf".to_vec()),
-        any::<u8>()
-    ]
+    prop_oneof![select(b"{}[],:\"\\-+.eE0123456789\n \x00\x1b\xff\xc3ntf".to_vec()), any::<u8>()]
 }
 
 fn finite() -> impl Strategy<Value = f64> + Clone {
@@ -56,9 +53,7 @@ fn values() -> impl Strategy<Value = (Values, Per, Evidence)> {
     let batches = vec((finite(), 1_u64..1_000_000), 1..50);
     let histogram = btree_map(0_u64..1_000_000, 1_u64..1_000, 1..50);
     prop_oneof![
-        samples
-            .clone()
-            .prop_map(|values| (Values::Samples(values), Per::Op, Evidence::A)),
+        samples.clone().prop_map(|values| (Values::Samples(values), Per::Op, Evidence::A)),
         (samples, 2_u64..1_000_000).prop_map(|(values, iterations)| (
             Values::Samples(values),
             Per::Batch { iterations },
@@ -69,10 +64,7 @@ fn values() -> impl Strategy<Value = (Values, Per, Evidence)> {
             (Values::Samples(values), Per::Batches { iterations }, Evidence::B)
         }),
         histogram.prop_map(|pairs: BTreeMap<u64, u64>| {
-            let pairs = pairs
-                .into_iter()
-                .map(|(value, count)| (value as f64 / 8.0, count))
-                .collect();
+            let pairs = pairs.into_iter().map(|(value, count)| (value as f64 / 8.0, count)).collect();
             (Values::Histogram(pairs), Per::Op, Evidence::A)
         }),
     ]
@@ -84,18 +76,10 @@ fn series() -> impl Strategy<Value = Series> {
         Just((MetricKind::Throughput, Unit::PerSecond, Better::Bigger)),
         Just((MetricKind::MemoryPeak, Unit::Bytes, Better::Smaller)),
         Just((MetricKind::Instructions, Unit::Count, Better::Smaller)),
-        Just((
-            MetricKind::Custom("fill rate".to_owned()),
-            Unit::Ratio,
-            Better::Bigger
-        )),
+        Just((MetricKind::Custom("fill rate".to_owned()), Unit::Ratio, Better::Bigger)),
     ];
     let order = select(vec![Order::Time, Order::Sorted, Order::Unknown]);
-    let grouping = select(vec![
-        Grouping::OneProcess,
-        Grouping::ProcessEach,
-        Grouping::Unknown,
-    ]);
+    let grouping = select(vec![Grouping::OneProcess, Grouping::ProcessEach, Grouping::Unknown]);
     (metric, order, grouping, values()).prop_map(
         |((metric, unit, better), order, grouping, (values, per, evidence))| Series {
             name: String::new(),
@@ -119,10 +103,7 @@ fn measured() -> impl Strategy<Value = Measured> {
         tool: Some("h".to_owned()),
         tool_version: None,
         host,
-        series: entries
-            .into_iter()
-            .map(|(name, series)| Series { name, ..series })
-            .collect(),
+        series: entries.into_iter().map(|(name, series)| Series { name, ..series }).collect(),
         warnings,
     })
 }

@@ -26,14 +26,8 @@ fn pytest_benchmark() {
 
 #[test]
 fn hyperfine() {
-    insta::assert_snapshot!(
-        "hyperfine-1.15",
-        both_ways(Format::Hyperfine, "hyperfine/export-1.15.json")
-    );
-    insta::assert_snapshot!(
-        "hyperfine-1.20",
-        both_ways(Format::Hyperfine, "hyperfine/export-1.20.json")
-    );
+    insta::assert_snapshot!("hyperfine-1.15", both_ways(Format::Hyperfine, "hyperfine/export-1.15.json"));
+    insta::assert_snapshot!("hyperfine-1.20", both_ways(Format::Hyperfine, "hyperfine/export-1.20.json"));
     insta::assert_snapshot!(
         "hyperfine-2.0",
         both_ways(Format::Hyperfine, "hyperfine/export-2.0-schema2.json")
@@ -55,32 +49,15 @@ fn our_numbers_are_the_tools_numbers() {
     let text = String::from_utf8(sample("pytest-benchmark/baseline.json")).unwrap();
     let file: serde_json::Value = serde_json::from_str(&text).unwrap();
     let measured = read_sample(Format::Auto, "pytest-benchmark/baseline.json").unwrap();
-    for (bench, series) in file["benchmarks"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .zip(&measured.series)
-    {
+    for (bench, series) in file["benchmarks"].as_array().unwrap().iter().zip(&measured.series) {
         let theirs = |name: &str| bench["stats"][name].as_f64().unwrap() * 1e9;
         let close = |ours: f64, theirs: f64| (ours - theirs).abs() <= theirs * 1e-9;
-        assert!(
-            close(series.quantile(0.0).unwrap(), theirs("min")),
-            "{}",
-            series.name
-        );
-        assert!(
-            close(series.quantile(1.0).unwrap(), theirs("max")),
-            "{}",
-            series.name
-        );
+        assert!(close(series.quantile(0.0).unwrap(), theirs("min")), "{}", series.name);
+        assert!(close(series.quantile(1.0).unwrap(), theirs("max")), "{}", series.name);
         assert!(close(series.mean().unwrap(), theirs("mean")), "{}", series.name);
         // pytest-benchmark's median is the middle of two for an even count; the nearest rank is the lower one.
         if series.samples() % 2 == 1 {
-            assert!(
-                close(series.quantile(0.5).unwrap(), theirs("median")),
-                "{}",
-                series.name
-            );
+            assert!(close(series.quantile(0.5).unwrap(), theirs("median")), "{}", series.name);
         }
     }
 }
@@ -92,15 +69,8 @@ fn tests_of_one_name_are_told_apart_by_their_module() {
         {"group":"g","name":"test_add","fullname":"a/test_x.py::test_add","stats":{"data":[1e-6],"iterations":1}},
         {"group":null,"name":"test_add","fullname":"a/test_y.py::test_add","stats":{"data":[1e-6],"iterations":1}}]}"#;
     let measured = read(Format::Auto, Input::file("x.json", text.as_bytes())).unwrap();
-    let names: Vec<&str> = measured
-        .series
-        .iter()
-        .map(|series| series.name.as_str())
-        .collect();
-    assert_eq!(
-        names,
-        ["a/test_x.py::test_add", "g/test_add", "a/test_y.py::test_add"]
-    );
+    let names: Vec<&str> = measured.series.iter().map(|series| series.name.as_str()).collect();
+    assert_eq!(names, ["a/test_x.py::test_add", "g/test_add", "a/test_y.py::test_add"]);
 }
 
 #[test]

@@ -86,30 +86,14 @@ impl Machine {
         for (job, epoch) in seen {
             machine.fences.raise(job, epoch);
         }
-        for Remembered {
-            attempt,
-            epoch,
-            rounds,
-            end,
-        } in remembered
-        {
+        for Remembered { attempt, epoch, rounds, end } in remembered {
             let end = end.unwrap_or_else(|| {
                 let end = AttemptEnd::Box("the agent started anew in the middle of it".to_owned());
-                actions.push(Action::WriteEnd {
-                    attempt,
-                    end: end.clone(),
-                });
+                actions.push(Action::WriteEnd { attempt, end: end.clone() });
                 end
             });
             machine.fences.raise(attempt.job, epoch);
-            machine.attempts.insert(
-                attempt,
-                Attempt {
-                    epoch,
-                    rounds,
-                    phase: Phase::Ended { end },
-                },
-            );
+            machine.attempts.insert(attempt, Attempt { epoch, rounds, phase: Phase::Ended { end } });
         }
         (machine, actions)
     }
@@ -132,12 +116,7 @@ impl Machine {
                 self.link.hello_sent(now);
                 self.offered = Some(self.offer());
             }
-            Event::Welcomed {
-                lease,
-                renew_every,
-                stale,
-                drained,
-            } => {
+            Event::Welcomed { lease, renew_every, stale, drained } => {
                 if self.link.welcomed(lease, renew_every, now) {
                     self.drained = drained;
                     for attempt in stale {
@@ -147,18 +126,11 @@ impl Machine {
             }
             Event::LinkLost { unsure_for } => self.link.lost(unsure_for, now),
             Event::Assigned { attempt, epoch, plan } => self.assigned(attempt, epoch, plan, now, actions),
-            Event::Acked {
-                attempt,
-                epoch,
-                rounds,
-                stop,
-            } => self.acked(attempt, epoch, rounds, stop, now, actions),
+            Event::Acked { attempt, epoch, rounds, stop } => {
+                self.acked(attempt, epoch, rounds, stop, now, actions)
+            }
             Event::CancelAsked { attempt, epoch } => {
-                if self
-                    .attempts
-                    .get(&attempt)
-                    .is_some_and(|held| held.epoch == epoch)
-                {
+                if self.attempts.get(&attempt).is_some_and(|held| held.epoch == epoch) {
                     self.halt(attempt, &Then::Report(AttemptEnd::Cancelled), now, actions);
                 }
             }
@@ -230,24 +202,16 @@ impl Machine {
 
     /// Whether any attempt has processes that may run now.
     pub fn is_busy(&self) -> bool {
-        self.attempts
-            .values()
-            .any(|attempt| attempt.phase.has_processes())
+        self.attempts.values().any(|attempt| attempt.phase.has_processes())
     }
 
     /// What the agent could take on now.
     pub fn offer(&self) -> Offer {
         let takes = !self.drained && self.leaving == Leaving::No && self.health.is_ok();
         let unreleased = self.attempts.len() - self.live;
-        let room = if takes && unreleased < MAX_UNRELEASED {
-            self.capacity().saturating_sub(self.live)
-        } else {
-            0
-        };
-        Offer {
-            credits: u32::try_from(room).unwrap_or(u32::MAX),
-            free_cores: self.cores_free,
-        }
+        let room =
+            if takes && unreleased < MAX_UNRELEASED { self.capacity().saturating_sub(self.live) } else { 0 };
+        Offer { credits: u32::try_from(room).unwrap_or(u32::MAX), free_cores: self.cores_free }
     }
 
     fn capacity(&self) -> usize {
@@ -256,9 +220,7 @@ impl Machine {
     }
 
     fn lease_end(&self) -> Option<Duration> {
-        self.link
-            .lease_until()
-            .map(|until| until + self.limits.lease_grace)
+        self.link.lease_until().map(|until| until + self.limits.lease_grace)
     }
 
     fn assigned(
@@ -272,11 +234,8 @@ impl Machine {
         match self.admit(attempt, epoch, plan) {
             Ok(Some(plan)) => {
                 self.fences.raise(attempt.job, epoch);
-                let older: Vec<AttemptId> = self
-                    .live()
-                    .map(|(id, _)| id)
-                    .filter(|id| id.job == attempt.job)
-                    .collect();
+                let older: Vec<AttemptId> =
+                    self.live().map(|(id, _)| id).filter(|id| id.job == attempt.job).collect();
                 for id in older {
                     self.halt(id, &Then::Forget, now, actions);
                 }
@@ -284,37 +243,18 @@ impl Machine {
                     offered.credits = offered.credits.saturating_sub(1);
                 }
                 actions.push(Action::WriteIntent { attempt, epoch });
-                actions.push(Action::Tell {
-                    attempt,
-                    epoch,
-                    event: AttemptEvent::Accepted,
-                });
+                actions.push(Action::Tell { attempt, epoch, event: AttemptEvent::Accepted });
                 let (queue, phase) = if plan.needs_staging {
                     (&mut self.waiting, Phase::Waiting { plan })
                 } else {
                     (&mut self.ready, Phase::Ready { plan })
                 };
                 queue.push_back(attempt);
-                self.attempts.insert(
-                    attempt,
-                    Attempt {
-                        epoch,
-                        rounds: 0,
-                        phase,
-                    },
-                );
+                self.attempts.insert(attempt, Attempt { epoch, rounds: 0, phase });
                 self.live += 1;
             }
-            Ok(None) => actions.push(Action::Tell {
-                attempt,
-                epoch,
-                event: AttemptEvent::Accepted,
-            }),
-            Err(cause) => actions.push(Action::Tell {
-                attempt,
-                epoch,
-                event: AttemptEvent::Refused(cause),
-            }),
+            Ok(None) => actions.push(Action::Tell { attempt, epoch, event: AttemptEvent::Accepted }),
+            Err(cause) => actions.push(Action::Tell { attempt, epoch, event: AttemptEvent::Refused(cause) }),
         }
     }
 
@@ -325,11 +265,7 @@ impl Machine {
         epoch: Epoch,
         plan: Result<Plan, RefusalCause>,
     ) -> Result<Option<Plan>, RefusalCause> {
-        if self
-            .attempts
-            .get(&attempt)
-            .is_some_and(|held| held.epoch == epoch)
-        {
+        if self.attempts.get(&attempt).is_some_and(|held| held.epoch == epoch) {
             return Ok(None);
         }
         if self.fences.of(attempt.job).is_some_and(|seen| epoch <= seen) {
@@ -343,10 +279,7 @@ impl Machine {
         }
         self.health.clone().map_err(RefusalCause::Unhealthy)?;
         let plan = plan?;
-        let request = Request {
-            cores: plan.cores.count,
-            exclusive: plan.cores.exclusive,
-        };
+        let request = Request { cores: plan.cores.count, exclusive: plan.cores.exclusive };
         match self.idle.clone().allocate(LeaseKey(0), request) {
             Ok(_) => Ok(Some(plan)),
             Err(refusal) => Err(RefusalCause::Unsupported(refusal.to_string())),
@@ -385,44 +318,23 @@ impl Machine {
                 self.halt(attempt, &Then::Report(end), now, actions);
                 continue;
             }
-            let request = Request {
-                cores: plan.cores.count,
-                exclusive: plan.cores.exclusive,
-            };
+            let request = Request { cores: plan.cores.count, exclusive: plan.cores.exclusive };
             match self.allocator.allocate(LeaseKey(slot.into()), request) {
                 Ok(granted) => {
                     let epoch = held.epoch;
                     let place = Place { slot, since: now };
-                    held.phase = Phase::Running {
-                        plan: plan.clone(),
-                        place,
-                        stop: false,
-                    };
+                    held.phase = Phase::Running { plan: plan.clone(), place, stop: false };
                     self.ready.pop_front();
                     self.slots_free.remove(&slot);
                     self.cores_free = self.allocator.cores_free();
-                    actions.push(Action::Begin {
-                        attempt,
-                        epoch,
-                        slot,
-                        granted,
-                    });
-                    actions.push(Action::Measure {
-                        attempt,
-                        round: 0,
-                        slot,
-                    });
+                    actions.push(Action::Begin { attempt, epoch, slot, granted });
+                    actions.push(Action::Measure { attempt, round: 0, slot });
                 }
                 Err(Refusal::Busy { .. }) => return,
                 Err(
                     refusal @ (Refusal::NoCores | Refusal::AlreadyHeld { .. } | Refusal::NeverFits { .. }),
                 ) => {
-                    self.halt(
-                        attempt,
-                        &Then::Report(AttemptEnd::Box(refusal.to_string())),
-                        now,
-                        actions,
-                    );
+                    self.halt(attempt, &Then::Report(AttemptEnd::Box(refusal.to_string())), now, actions);
                 }
             }
         }
@@ -459,40 +371,22 @@ impl Machine {
         let why = "the coordinator was out of reach for longer than the lease, so the agent ended it";
         let live: Vec<AttemptId> = self.live().map(|(attempt, _)| attempt).collect();
         for attempt in live {
-            self.halt(
-                attempt,
-                &Then::Report(AttemptEnd::Box(why.to_owned())),
-                now,
-                actions,
-            );
+            self.halt(attempt, &Then::Report(AttemptEnd::Box(why.to_owned())), now, actions);
         }
     }
 
     /// What is wrong with the state, if anything.
     fn violation(&self) -> Option<String> {
-        let places: Vec<Place> = self
-            .attempts
-            .values()
-            .filter_map(|attempt| attempt.phase.place())
-            .collect();
+        let places: Vec<Place> = self.attempts.values().filter_map(|attempt| attempt.phase.place()).collect();
         let slots: BTreeSet<u32> = places.iter().map(|place| place.slot).collect();
-        let leased: BTreeSet<u32> = self
-            .allocator
-            .leases()
-            .filter_map(|(key, _)| u32::try_from(key.0).ok())
-            .collect();
-        let live = self
-            .attempts
-            .values()
-            .filter(|attempt| attempt.phase.is_live())
-            .count();
+        let leased: BTreeSet<u32> =
+            self.allocator.leases().filter_map(|(key, _)| u32::try_from(key.0).ok()).collect();
+        let live = self.attempts.values().filter(|attempt| attempt.phase.is_live()).count();
         if slots.len() != places.len() {
             return Some("two attempts have one slot".to_owned());
         }
         if slots != leased || !slots.is_disjoint(&self.slots_free) {
-            return Some(format!(
-                "slots {slots:?} are in use, cores are leased for {leased:?}"
-            ));
+            return Some(format!("slots {slots:?} are in use, cores are leased for {leased:?}"));
         }
         (live != self.live).then(|| format!("{live} attempts are live, {} were counted", self.live))
     }

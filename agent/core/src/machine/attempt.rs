@@ -35,11 +35,7 @@ pub(super) enum Phase {
     /// A round is being measured.
     Running { plan: Plan, place: Place, stop: bool },
     /// Between two rounds: the gate looks.
-    Looking {
-        plan: Plan,
-        place: Place,
-        until: Duration,
-    },
+    Looking { plan: Plan, place: Place, until: Duration },
     /// Its processes are being ended.
     Stopping { place: Option<Place>, then: Then },
     /// Over; the spool keeps it until the coordinator has it.

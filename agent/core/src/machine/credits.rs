@@ -35,9 +35,7 @@ impl Pace {
             return least;
         };
         let wanted = GRANT_LATENCY.as_micros() / mean.as_micros().max(1);
-        u32::try_from(wanted)
-            .unwrap_or(MAX_AHEAD)
-            .clamp(least, least.max(MAX_AHEAD))
+        u32::try_from(wanted).unwrap_or(MAX_AHEAD).clamp(least, least.max(MAX_AHEAD))
     }
 }
 

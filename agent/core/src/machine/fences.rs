@@ -37,35 +37,11 @@ mod tests {
     fn a_fence_never_sinks_and_memory_is_bounded() {
         let mut fences = Fences::default();
         let job = |n: u64| JobId::from_parts(n, 0);
-        fences.raise(
-            job(0),
-            Epoch {
-                generation: 1,
-                counter: 7,
-            },
-        );
-        fences.raise(
-            job(0),
-            Epoch {
-                generation: 1,
-                counter: 3,
-            },
-        );
-        assert_eq!(
-            fences.of(job(0)),
-            Some(Epoch {
-                generation: 1,
-                counter: 7
-            })
-        );
+        fences.raise(job(0), Epoch { generation: 1, counter: 7 });
+        fences.raise(job(0), Epoch { generation: 1, counter: 3 });
+        assert_eq!(fences.of(job(0)), Some(Epoch { generation: 1, counter: 7 }));
         for n in 1..=MAX_FENCES as u64 {
-            fences.raise(
-                job(n),
-                Epoch {
-                    generation: 1,
-                    counter: n,
-                },
-            );
+            fences.raise(job(n), Epoch { generation: 1, counter: n });
         }
         assert_eq!((fences.of(job(0)), fences.by_job.len()), (None, MAX_FENCES));
     }

@@ -16,10 +16,7 @@ enum State {
         since: Duration,
     },
     /// The coordinator has answered.
-    Up {
-        renew_every: Duration,
-        renew_at: Duration,
-    },
+    Up { renew_every: Duration, renew_at: Duration },
 }
 
 /// The link and its lease.
@@ -35,10 +32,7 @@ const RENEW_EVERY_LEAST: Duration = Duration::from_millis(50);
 
 impl Link {
     pub(super) const fn new() -> Self {
-        Self {
-            state: State::Down,
-            lease: None,
-        }
+        Self { state: State::Down, lease: None }
     }
 
     pub(super) const fn is_up(&self) -> bool {
@@ -55,10 +49,7 @@ impl Link {
             return false;
         };
         let renew_every = renew_every.max(RENEW_EVERY_LEAST);
-        self.state = State::Up {
-            renew_every,
-            renew_at: now + renew_every,
-        };
+        self.state = State::Up { renew_every, renew_at: now + renew_every };
         self.lease = Some((lease, since + lease));
         true
     }
@@ -72,11 +63,7 @@ impl Link {
 
     /// Counts a renewal, if one is due.
     pub(super) fn renew(&mut self, now: Duration) -> bool {
-        let State::Up {
-            renew_every,
-            renew_at,
-        } = &mut self.state
-        else {
+        let State::Up { renew_every, renew_at } = &mut self.state else {
             return false;
         };
         if now < *renew_at {

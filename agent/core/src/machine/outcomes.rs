@@ -15,11 +15,7 @@ const LOOK_WAIT: Duration = Duration::from_secs(2);
 impl Machine {
     pub(super) fn tell(&self, attempt: AttemptId, event: AttemptEvent, actions: &mut Vec<Action>) {
         if let Some(held) = self.attempts.get(&attempt) {
-            actions.push(Action::Tell {
-                attempt,
-                epoch: held.epoch,
-                event,
-            });
+            actions.push(Action::Tell { attempt, epoch: held.epoch, event });
         }
     }
 
@@ -106,31 +102,12 @@ impl Machine {
         let rounds = held.rounds;
         match next {
             Next::Complete => {
-                self.finish(
-                    attempt,
-                    &Then::Report(AttemptEnd::Completed { rounds }),
-                    now,
-                    actions,
-                );
+                self.finish(attempt, &Then::Report(AttemptEnd::Completed { rounds }), now, actions);
             }
-            Next::Look => {
-                held.phase = Phase::Looking {
-                    plan,
-                    place,
-                    until: now + LOOK_WAIT,
-                }
-            }
+            Next::Look => held.phase = Phase::Looking { plan, place, until: now + LOOK_WAIT },
             Next::Measure => {
-                held.phase = Phase::Running {
-                    plan,
-                    place,
-                    stop: false,
-                };
-                actions.push(Action::Measure {
-                    attempt,
-                    round: rounds,
-                    slot: place.slot,
-                });
+                held.phase = Phase::Running { plan, place, stop: false };
+                actions.push(Action::Measure { attempt, round: rounds, slot: place.slot });
             }
         }
     }
@@ -185,11 +162,7 @@ impl Machine {
             .collect();
         for (attempt, plan, place) in over {
             let ran_for = now.saturating_sub(place.since);
-            let next = if ran_for >= plan.time {
-                Next::Complete
-            } else {
-                Next::Measure
-            };
+            let next = if ran_for >= plan.time { Next::Complete } else { Next::Measure };
             self.go_on(attempt, plan, place, next, now, actions);
         }
     }
@@ -217,10 +190,7 @@ impl Machine {
     }
 
     fn stopped(&mut self, attempt: AttemptId, then: &Then, now: Duration, actions: &mut Vec<Action>) {
-        let staged = self
-            .attempts
-            .get(&attempt)
-            .is_some_and(|held| held.phase.place().is_none());
+        let staged = self.attempts.get(&attempt).is_some_and(|held| held.phase.place().is_none());
         if staged {
             self.stagers_busy = self.stagers_busy.saturating_sub(1);
         }
@@ -243,10 +213,7 @@ impl Machine {
             }
             Phase::Looking { .. } => self.finish(attempt, then, now, actions),
             phase @ (Phase::Staging { .. } | Phase::Running { .. }) => {
-                *phase = Phase::Stopping {
-                    place: phase.place(),
-                    then: then.clone(),
-                };
+                *phase = Phase::Stopping { place: phase.place(), then: then.clone() };
                 actions.push(Action::Stop { attempt });
             }
             Phase::Stopping { then: planned, .. } => {
@@ -273,15 +240,8 @@ impl Machine {
             Then::Report(end) => {
                 held.phase = Phase::Ended { end: end.clone() };
                 let epoch = held.epoch;
-                actions.push(Action::WriteEnd {
-                    attempt,
-                    end: end.clone(),
-                });
-                actions.push(Action::Tell {
-                    attempt,
-                    epoch,
-                    event: AttemptEvent::Ended(end.clone()),
-                });
+                actions.push(Action::WriteEnd { attempt, end: end.clone() });
+                actions.push(Action::Tell { attempt, epoch, event: AttemptEvent::Ended(end.clone()) });
             }
             Then::Forget => {
                 self.attempts.remove(&attempt);

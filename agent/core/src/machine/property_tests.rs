@@ -16,39 +16,15 @@ const SLOTS: u32 = 2;
 /// What may happen next; which attempt it happens to is an index into those that there are.
 #[derive(Debug, Clone)]
 enum Chance {
-    Assign {
-        job: u64,
-        number: u32,
-        epoch: u64,
-        rounds: u32,
-        staging: bool,
-        look: bool,
-    },
-    ProcessEnds {
-        which: usize,
-        well: bool,
-    },
-    Cancel {
-        which: usize,
-    },
-    Ack {
-        which: usize,
-        stop: bool,
-    },
-    Release {
-        which: usize,
-    },
-    Link {
-        up: bool,
-        stale: Option<usize>,
-    },
+    Assign { job: u64, number: u32, epoch: u64, rounds: u32, staging: bool, look: bool },
+    ProcessEnds { which: usize, well: bool },
+    Cancel { which: usize },
+    Ack { which: usize, stop: bool },
+    Release { which: usize },
+    Link { up: bool, stale: Option<usize> },
     Drain(bool),
-    Time {
-        millis: u64,
-    },
-    Leave {
-        at_once: bool,
-    },
+    Time { millis: u64 },
+    Leave { at_once: bool },
 }
 
 fn chance() -> impl Strategy<Value = Chance> {
@@ -95,11 +71,7 @@ impl World {
                     self.ended.remove(&attempt);
                     self.rounds.insert(attempt, 0);
                 }
-                Action::Tell {
-                    attempt,
-                    epoch,
-                    event: AttemptEvent::Refused(RefusalCause::StaleEpoch),
-                } => {
+                Action::Tell { attempt, epoch, event: AttemptEvent::Refused(RefusalCause::StaleEpoch) } => {
                     prop_assert!(epoch <= self.highest[&attempt.job], "a fresh epoch was refused");
                 }
                 Action::WriteEnd { attempt, .. } => {
@@ -114,10 +86,7 @@ impl World {
                     self.slot_cpus.remove(&attempt);
                 }
                 Action::Begin { attempt, granted, .. } => {
-                    let shared = self
-                        .slot_cpus
-                        .values()
-                        .any(|cpus| !cpus.is_disjoint(&granted.cpus));
+                    let shared = self.slot_cpus.values().any(|cpus| !cpus.is_disjoint(&granted.cpus));
                     prop_assert!(!shared, "two live attempts on one core");
                     self.slot_cpus.insert(attempt, granted.cpus);
                 }
@@ -127,11 +96,7 @@ impl World {
                 Action::Measure { attempt, round, slot } => {
                     prop_assert_eq!(self.rounds[&attempt], round, "a gap in the rounds");
                     prop_assert!(self.slot_cpus.contains_key(&attempt), "measured without cores");
-                    prop_assert!(
-                        self.running
-                            .insert(attempt, (false, Some((round, slot))))
-                            .is_none()
-                    );
+                    prop_assert!(self.running.insert(attempt, (false, Some((round, slot)))).is_none());
                 }
                 Action::ReportRound { attempt, round } => {
                     self.rounds.insert(attempt, round + 1);
@@ -153,14 +118,7 @@ impl World {
     fn event(&mut self, chance: &Chance) -> Option<Event> {
         let held = |which: usize| self.intents.iter().nth(which).map(|(id, epoch)| (*id, *epoch));
         match *chance {
-            Chance::Assign {
-                job,
-                number,
-                epoch: counter,
-                rounds,
-                staging,
-                look,
-            } => Some(Event::Assigned {
+            Chance::Assign { job, number, epoch: counter, rounds, staging, look } => Some(Event::Assigned {
                 attempt: attempt(job, number),
                 epoch: epoch(counter),
                 plan: Ok(Plan {
@@ -174,10 +132,7 @@ impl World {
                 self.running.remove(&id);
                 Some(match round {
                     _ if stopped && !well => Event::Stopped { attempt: id },
-                    _ if !well => Event::BoxFailed {
-                        attempt: id,
-                        why: "no memory".to_owned(),
-                    },
+                    _ if !well => Event::BoxFailed { attempt: id, why: "no memory".to_owned() },
                     Some((round, _)) => Event::RoundDone { attempt: id, round },
                     None => Event::Staged { attempt: id },
                 })
@@ -192,17 +147,11 @@ impl World {
                 stop,
             }),
             Chance::Release { which } => held(which).map(|(attempt, _)| Event::Released { attempt }),
-            Chance::Link { up: false, .. } => Some(Event::LinkLost {
-                unsure_for: Duration::from_secs(5),
-            }),
+            Chance::Link { up: false, .. } => Some(Event::LinkLost { unsure_for: Duration::from_secs(5) }),
             Chance::Link { up: true, stale } => Some(Event::Welcomed {
                 lease: Duration::from_secs(15),
                 renew_every: Duration::from_secs(4),
-                stale: stale
-                    .and_then(held)
-                    .map(|(attempt, _)| attempt)
-                    .into_iter()
-                    .collect(),
+                stale: stale.and_then(held).map(|(attempt, _)| attempt).into_iter().collect(),
                 drained: false,
             }),
             Chance::Drain(drained) => Some(Event::DrainAsked(drained)),
@@ -210,11 +159,7 @@ impl World {
                 self.now += Duration::from_millis(millis);
                 Some(Event::Woken)
             }
-            Chance::Leave { at_once } => Some(if at_once {
-                Event::LeaveNow
-            } else {
-                Event::LeaveAsked
-            }),
+            Chance::Leave { at_once } => Some(if at_once { Event::LeaveNow } else { Event::LeaveAsked }),
         }
     }
 

@@ -16,41 +16,23 @@ pub(super) fn box_of(cores: u32) -> Allocator {
         .map(|id| {
             let mut siblings = CpuSet::new();
             siblings.insert(id).unwrap();
-            Cpu {
-                id,
-                siblings,
-                node: NodeId(0),
-                llc: None,
-                isolated: false,
-                nohz_full: false,
-            }
+            Cpu { id, siblings, node: NodeId(0), llc: None, isolated: false, nohz_full: false }
         })
         .collect();
     Allocator::new(&Topology::new(cpus).unwrap(), None).unwrap()
 }
 
 pub(super) fn machine_of(slots: u32, remembered: Vec<Remembered>) -> (Machine, Vec<Action>) {
-    let limits = Limits {
-        slots,
-        stagers: 1,
-        ahead: 2,
-        lease_grace: Duration::ZERO,
-    };
+    let limits = Limits { slots, stagers: 1, ahead: 2, lease_grace: Duration::ZERO };
     Machine::new(limits, box_of(slots + 1), remembered, None)
 }
 
 pub(super) fn attempt(job: u64, number: u32) -> AttemptId {
-    AttemptId {
-        job: JobId::from_parts(job, 0),
-        number,
-    }
+    AttemptId { job: JobId::from_parts(job, 0), number }
 }
 
 pub(super) fn epoch(counter: u64) -> Epoch {
-    Epoch {
-        generation: 1,
-        counter,
-    }
+    Epoch { generation: 1, counter }
 }
 
 pub(super) fn plan(rounds_max: u32) -> Plan {
@@ -66,12 +48,7 @@ pub(super) fn plan(rounds_max: u32) -> Plan {
 const SECOND: Duration = Duration::from_secs(1);
 
 fn welcome(stale: Vec<AttemptId>) -> Event {
-    Event::Welcomed {
-        lease: 15 * SECOND,
-        renew_every: 4 * SECOND,
-        stale,
-        drained: false,
-    }
+    Event::Welcomed { lease: 15 * SECOND, renew_every: 4 * SECOND, stale, drained: false }
 }
 
 fn linked(slots: u32) -> Machine {
@@ -83,14 +60,7 @@ fn linked(slots: u32) -> Machine {
 }
 
 fn assign(machine: &mut Machine, job: u64, plan: Plan, now: Duration) -> Vec<Action> {
-    machine.step(
-        Event::Assigned {
-            attempt: attempt(job, 1),
-            epoch: epoch(job),
-            plan: Ok(plan),
-        },
-        now,
-    )
+    machine.step(Event::Assigned { attempt: attempt(job, 1), epoch: epoch(job), plan: Ok(plan) }, now)
 }
 
 fn end_of(actions: &[Action]) -> Option<&AttemptEnd> {
@@ -130,37 +100,16 @@ fn the_next_attempt_gets_the_cores_in_the_step_that_frees_them() {
     let mut machine = linked(1);
     assign(&mut machine, 1, plan(1), Duration::ZERO);
     assert_eq!(measures(&assign(&mut machine, 2, plan(1), Duration::ZERO)), None);
-    let actions = machine.step(
-        Event::RoundDone {
-            attempt: attempt(1, 1),
-            round: 0,
-        },
-        SECOND,
-    );
+    let actions = machine.step(Event::RoundDone { attempt: attempt(1, 1), round: 0 }, SECOND);
     assert_eq!(end_of(&actions), Some(&AttemptEnd::Completed { rounds: 1 }));
-    assert!(actions.contains(&Action::Measure {
-        attempt: attempt(2, 1),
-        round: 0,
-        slot: 0
-    }));
+    assert!(actions.contains(&Action::Measure { attempt: attempt(2, 1), round: 0, slot: 0 }));
 }
 
 #[test]
 fn rounds_go_on_until_the_plan_is_done_or_time_is_up() {
     let mut machine = linked(1);
-    assign(
-        &mut machine,
-        1,
-        Plan {
-            time: 9 * SECOND,
-            ..plan(3)
-        },
-        Duration::ZERO,
-    );
-    let done = |round| Event::RoundDone {
-        attempt: attempt(1, 1),
-        round,
-    };
+    assign(&mut machine, 1, Plan { time: 9 * SECOND, ..plan(3) }, Duration::ZERO);
+    let done = |round| Event::RoundDone { attempt: attempt(1, 1), round };
     assert_eq!(measures(&machine.step(done(0), SECOND)), Some(1));
     assert_eq!(machine.step(done(0), SECOND), [], "told twice, counted once");
     let actions = machine.step(done(1), 9 * SECOND);
@@ -169,20 +118,9 @@ fn rounds_go_on_until_the_plan_is_done_or_time_is_up() {
 
 #[test]
 fn a_look_waits_for_the_gate_and_no_longer_than_two_seconds() {
-    let looked = Plan {
-        looks: vec![1],
-        ..plan(9)
-    };
-    let done = Event::RoundDone {
-        attempt: attempt(1, 1),
-        round: 0,
-    };
-    let ack = |stop| Event::Acked {
-        attempt: attempt(1, 1),
-        epoch: epoch(1),
-        rounds: 1,
-        stop,
-    };
+    let looked = Plan { looks: vec![1], ..plan(9) };
+    let done = Event::RoundDone { attempt: attempt(1, 1), round: 0 };
+    let ack = |stop| Event::Acked { attempt: attempt(1, 1), epoch: epoch(1), rounds: 1, stop };
 
     let mut machine = linked(1);
     assign(&mut machine, 1, looked, Duration::ZERO);
@@ -192,20 +130,11 @@ fn a_look_waits_for_the_gate_and_no_longer_than_two_seconds() {
     let mut late = machine.clone();
     assert_eq!(measures(&late.step(Event::Woken, 2 * SECOND)), Some(1));
     assert_eq!(late.step(ack(true), 3 * SECOND), [], "a round is under way");
-    let actions = late.step(
-        Event::RoundDone {
-            attempt: attempt(1, 1),
-            round: 1,
-        },
-        4 * SECOND,
-    );
+    let actions = late.step(Event::RoundDone { attempt: attempt(1, 1), round: 1 }, 4 * SECOND);
     assert_eq!(end_of(&actions), Some(&AttemptEnd::Completed { rounds: 2 }));
 
     assert_eq!(measures(&machine.clone().step(ack(false), SECOND)), Some(1));
-    assert_eq!(
-        end_of(&machine.step(ack(true), SECOND)),
-        Some(&AttemptEnd::Completed { rounds: 1 })
-    );
+    assert_eq!(end_of(&machine.step(ack(true), SECOND)), Some(&AttemptEnd::Completed { rounds: 1 }));
 }
 
 #[test]
@@ -220,78 +149,33 @@ fn stale_epochs_are_refused_and_a_repeated_grant_is_not_taken_twice() {
     let again = machine.step(grant(1, 5), Duration::ZERO);
     assert_eq!(
         again,
-        [Action::Tell {
-            attempt: attempt(1, 1),
-            epoch: epoch(5),
-            event: AttemptEvent::Accepted
-        }]
+        [Action::Tell { attempt: attempt(1, 1), epoch: epoch(5), event: AttemptEvent::Accepted }]
     );
     for counter in [4, 5] {
         let event = AttemptEvent::Refused(RefusalCause::StaleEpoch);
-        let refused = Action::Tell {
-            attempt: attempt(1, 2),
-            epoch: epoch(counter),
-            event,
-        };
+        let refused = Action::Tell { attempt: attempt(1, 2), epoch: epoch(counter), event };
         assert_eq!(machine.step(grant(2, counter), Duration::ZERO)[0], refused);
     }
     let actions = machine.step(grant(2, 6), Duration::ZERO);
-    assert!(
-        actions.contains(&Action::Stop {
-            attempt: attempt(1, 1)
-        }),
-        "its epoch is over: {actions:?}"
-    );
+    assert!(actions.contains(&Action::Stop { attempt: attempt(1, 1) }), "its epoch is over: {actions:?}");
     assert_eq!(measures(&actions), None, "the cores are not free yet");
-    let actions = machine.step(
-        Event::Stopped {
-            attempt: attempt(1, 1),
-        },
-        Duration::ZERO,
-    );
-    assert_eq!(
-        actions[0],
-        Action::Forget {
-            attempt: attempt(1, 1)
-        }
-    );
-    assert!(actions.contains(&Action::Measure {
-        attempt: attempt(1, 2),
-        round: 0,
-        slot: 0
-    }));
+    let actions = machine.step(Event::Stopped { attempt: attempt(1, 1) }, Duration::ZERO);
+    assert_eq!(actions[0], Action::Forget { attempt: attempt(1, 1) });
+    assert!(actions.contains(&Action::Measure { attempt: attempt(1, 2), round: 0, slot: 0 }));
 }
 
 #[test]
 fn a_cancel_ends_the_processes_before_it_frees_the_cores() {
     let mut machine = linked(1);
     assign(&mut machine, 1, plan(5), Duration::ZERO);
-    let cancel = |counter| Event::CancelAsked {
-        attempt: attempt(1, 1),
-        epoch: epoch(counter),
-    };
+    let cancel = |counter| Event::CancelAsked { attempt: attempt(1, 1), epoch: epoch(counter) };
     assert_eq!(machine.step(cancel(9), Duration::ZERO), [], "another fence");
-    assert_eq!(
-        machine.step(cancel(1), Duration::ZERO),
-        [Action::Stop {
-            attempt: attempt(1, 1)
-        }]
-    );
+    assert_eq!(machine.step(cancel(1), Duration::ZERO), [Action::Stop { attempt: attempt(1, 1) }]);
     assert_eq!(machine.offer().free_cores, 0);
     // The round ended by itself before the stop took hold: it does not count any more.
-    let actions = machine.step(
-        Event::RoundDone {
-            attempt: attempt(1, 1),
-            round: 0,
-        },
-        SECOND,
-    );
+    let actions = machine.step(Event::RoundDone { attempt: attempt(1, 1), round: 0 }, SECOND);
     assert_eq!(end_of(&actions), Some(&AttemptEnd::Cancelled));
-    assert!(
-        !actions
-            .iter()
-            .any(|action| matches!(action, Action::ReportRound { .. }))
-    );
+    assert!(!actions.iter().any(|action| matches!(action, Action::ReportRound { .. })));
     assert_eq!(machine.offer().free_cores, 1);
 }
 
@@ -301,58 +185,20 @@ fn a_lease_ends_what_the_coordinator_cannot_renew() {
     assign(&mut machine, 1, plan(5), Duration::ZERO);
     assert_eq!(machine.wake_at(), Some(4 * SECOND));
     assert_eq!(machine.step(Event::Woken, 4 * SECOND), [Action::SendRenewal]);
-    machine.step(
-        Event::LinkLost {
-            unsure_for: Duration::ZERO,
-        },
-        5 * SECOND,
-    );
-    assert_eq!(
-        machine.wake_at(),
-        Some(19 * SECOND),
-        "from when the renewal was sent"
-    );
-    machine.step(
-        Event::LinkLost {
-            unsure_for: 3 * SECOND,
-        },
-        5 * SECOND,
-    );
-    assert_eq!(
-        machine.wake_at(),
-        Some(17 * SECOND),
-        "the renewal may not have arrived"
-    );
+    machine.step(Event::LinkLost { unsure_for: Duration::ZERO }, 5 * SECOND);
+    assert_eq!(machine.wake_at(), Some(19 * SECOND), "from when the renewal was sent");
+    machine.step(Event::LinkLost { unsure_for: 3 * SECOND }, 5 * SECOND);
+    assert_eq!(machine.wake_at(), Some(17 * SECOND), "the renewal may not have arrived");
     assert_eq!(machine.step(Event::Woken, 16 * SECOND), []);
-    assert_eq!(
-        machine.step(Event::Woken, 17 * SECOND),
-        [Action::Stop {
-            attempt: attempt(1, 1)
-        }]
-    );
-    let actions = machine.step(
-        Event::Stopped {
-            attempt: attempt(1, 1),
-        },
-        17 * SECOND,
-    );
+    assert_eq!(machine.step(Event::Woken, 17 * SECOND), [Action::Stop { attempt: attempt(1, 1) }]);
+    let actions = machine.step(Event::Stopped { attempt: attempt(1, 1) }, 17 * SECOND);
     assert!(matches!(end_of(&actions), Some(AttemptEnd::Box(why)) if why.contains("longer than the lease")));
     // Back in touch, the hello tells of it, and the coordinator lets it go.
     assert_eq!(machine.held().filter(|held| held.end.is_some()).count(), 1);
     machine.step(Event::HelloSent, 18 * SECOND);
     machine.step(welcome(Vec::new()), 18 * SECOND);
-    let released = machine.step(
-        Event::Released {
-            attempt: attempt(1, 1),
-        },
-        18 * SECOND,
-    );
-    assert_eq!(
-        released,
-        [Action::Forget {
-            attempt: attempt(1, 1)
-        }]
-    );
+    let released = machine.step(Event::Released { attempt: attempt(1, 1) }, 18 * SECOND);
+    assert_eq!(released, [Action::Forget { attempt: attempt(1, 1) }]);
 }
 
 #[test]
@@ -360,127 +206,55 @@ fn stale_attempts_are_dropped_on_the_welcome_and_the_rest_goes_on() {
     let mut machine = linked(2);
     assign(&mut machine, 1, plan(5), Duration::ZERO);
     assign(&mut machine, 2, plan(5), Duration::ZERO);
-    machine.step(
-        Event::LinkLost {
-            unsure_for: Duration::ZERO,
-        },
-        SECOND,
-    );
+    machine.step(Event::LinkLost { unsure_for: Duration::ZERO }, SECOND);
     machine.step(Event::HelloSent, SECOND);
     let actions = machine.step(welcome(vec![attempt(1, 1)]), SECOND);
-    assert_eq!(
-        actions,
-        [Action::Stop {
-            attempt: attempt(1, 1)
-        }]
-    );
-    let actions = machine.step(
-        Event::Stopped {
-            attempt: attempt(1, 1),
-        },
-        SECOND,
-    );
-    assert_eq!(
-        actions[0],
-        Action::Forget {
-            attempt: attempt(1, 1)
-        }
-    );
-    assert_eq!(
-        machine.live().map(|(id, _)| id).collect::<Vec<_>>(),
-        [attempt(2, 1)]
-    );
+    assert_eq!(actions, [Action::Stop { attempt: attempt(1, 1) }]);
+    let actions = machine.step(Event::Stopped { attempt: attempt(1, 1) }, SECOND);
+    assert_eq!(actions[0], Action::Forget { attempt: attempt(1, 1) });
+    assert_eq!(machine.live().map(|(id, _)| id).collect::<Vec<_>>(), [attempt(2, 1)]);
 }
 
 #[test]
 fn an_earlier_life_leaves_ends_and_fences() {
-    let held = |job, end| Remembered {
-        attempt: attempt(job, 1),
-        epoch: epoch(job),
-        rounds: 2,
-        end,
-    };
+    let held = |job, end| Remembered { attempt: attempt(job, 1), epoch: epoch(job), rounds: 2, end };
     let done = AttemptEnd::Completed { rounds: 2 };
     let (mut machine, actions) = machine_of(1, vec![held(7, None), held(8, Some(done))]);
     assert_eq!(actions.len(), 1, "the complete one stays as it was: {actions:?}");
     assert!(matches!(end_of(&actions), Some(AttemptEnd::Box(why)) if why.contains("started anew")));
     machine.step(Event::HelloSent, Duration::ZERO);
     machine.step(welcome(Vec::new()), Duration::ZERO);
-    let stale = Event::Assigned {
-        attempt: attempt(7, 2),
-        epoch: epoch(6),
-        plan: Ok(plan(1)),
-    };
+    let stale = Event::Assigned { attempt: attempt(7, 2), epoch: epoch(6), plan: Ok(plan(1)) };
     let actions = machine.step(stale, Duration::ZERO);
     let refused = AttemptEvent::Refused(RefusalCause::StaleEpoch);
     assert!(matches!(&actions[0], Action::Tell { event, .. } if *event == refused));
-    let replay = Event::ReplayAsked {
-        attempt: attempt(8, 1),
-        from_round: 1,
-    };
+    let replay = Event::ReplayAsked { attempt: attempt(8, 1), from_round: 1 };
     let actions = machine.step(replay, Duration::ZERO);
-    let resend = Action::ResendRounds {
-        attempt: attempt(8, 1),
-        from_round: 1,
-    };
+    let resend = Action::ResendRounds { attempt: attempt(8, 1), from_round: 1 };
     assert_eq!(actions[0], resend);
-    assert!(
-        matches!(
-            &actions[1],
-            Action::Tell {
-                event: AttemptEvent::Ended(_),
-                ..
-            }
-        ),
-        "{actions:?}"
-    );
+    assert!(matches!(&actions[1], Action::Tell { event: AttemptEvent::Ended(_), .. }), "{actions:?}");
 }
 
 #[test]
 fn one_is_staged_at_a_time_while_another_measures() {
     let mut machine = linked(1);
-    let staged = Plan {
-        needs_staging: true,
-        ..plan(5)
-    };
+    let staged = Plan { needs_staging: true, ..plan(5) };
     assign(&mut machine, 1, plan(5), Duration::ZERO);
     let actions = assign(&mut machine, 2, staged.clone(), Duration::ZERO);
-    assert!(actions.contains(&Action::Stage {
-        attempt: attempt(2, 1)
-    }));
+    assert!(actions.contains(&Action::Stage { attempt: attempt(2, 1) }));
     let actions = assign(&mut machine, 3, staged, Duration::ZERO);
-    assert!(!actions.contains(&Action::Stage {
-        attempt: attempt(3, 1)
-    }));
-    let actions = machine.step(
-        Event::Staged {
-            attempt: attempt(2, 1),
-        },
-        SECOND,
-    );
-    assert!(actions.contains(&Action::Stage {
-        attempt: attempt(3, 1)
-    }));
+    assert!(!actions.contains(&Action::Stage { attempt: attempt(3, 1) }));
+    let actions = machine.step(Event::Staged { attempt: attempt(2, 1) }, SECOND);
+    assert!(actions.contains(&Action::Stage { attempt: attempt(3, 1) }));
     assert_eq!(measures(&actions), None);
 }
 
 #[test]
 fn what_the_box_can_never_do_is_refused_by_name() {
     let mut machine = linked(1);
-    let greedy = Plan {
-        cores: CoreRequest {
-            count: 3,
-            ..CoreRequest::default()
-        },
-        ..plan(1)
-    };
+    let greedy = Plan { cores: CoreRequest { count: 3, ..CoreRequest::default() }, ..plan(1) };
     let actions = assign(&mut machine, 1, greedy, Duration::ZERO);
-    let [
-        Action::Tell {
-            event: AttemptEvent::Refused(RefusalCause::Unsupported(why)),
-            ..
-        },
-    ] = &actions[..]
+    let [Action::Tell { event: AttemptEvent::Refused(RefusalCause::Unsupported(why)), .. }] = &actions[..]
     else {
         panic!("{actions:?}");
     };
@@ -496,25 +270,8 @@ fn leaving_finishes_what_has_cores_and_gives_back_the_rest() {
     assert!(matches!(end_of(&actions), Some(AttemptEnd::Box(_))));
     assert_eq!(machine.offer().credits, 0);
     let now = machine.clone().step(Event::LeaveNow, SECOND);
-    assert_eq!(
-        now,
-        [Action::Stop {
-            attempt: attempt(1, 1)
-        }]
-    );
-    machine.step(
-        Event::RoundDone {
-            attempt: attempt(1, 1),
-            round: 0,
-        },
-        SECOND,
-    );
-    let actions = machine.step(
-        Event::RoundDone {
-            attempt: attempt(1, 1),
-            round: 1,
-        },
-        SECOND,
-    );
+    assert_eq!(now, [Action::Stop { attempt: attempt(1, 1) }]);
+    machine.step(Event::RoundDone { attempt: attempt(1, 1), round: 0 }, SECOND);
+    let actions = machine.step(Event::RoundDone { attempt: attempt(1, 1), round: 1 }, SECOND);
     assert_eq!(actions.last(), Some(&Action::Leave));
 }

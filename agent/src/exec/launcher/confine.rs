@@ -44,17 +44,10 @@ impl Joins {
 impl Slot {
     pub(super) fn new(cgroups: SlotCgroups) -> Self {
         let leaf = cgroups.v2.as_ref().and_then(|dir| {
-            let opened = OpenOptions::new()
-                .read(true)
-                .custom_flags(libc::O_DIRECTORY)
-                .open(dir);
+            let opened = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(dir);
             opened.ok().map(OwnedFd::from)
         });
-        Self {
-            cgroups,
-            leaf,
-            limited: false,
-        }
+        Self { cgroups, leaf, limited: false }
     }
 
     /// The leaf that a bench is born into.
@@ -75,13 +68,8 @@ impl Slot {
     /// Sets the launch's limits; what cannot be had is refused if it is required, and left out if not.
     pub(super) fn confine(&mut self, launch: &Launch) -> Result<Joins, Failure> {
         let confine = &launch.confine;
-        let mut joins = Joins {
-            files: Vec::new(),
-            took: Took {
-                cgroup: self.leaf.is_some(),
-                ..Took::default()
-            },
-        };
+        let mut joins =
+            Joins { files: Vec::new(), took: Took { cgroup: self.leaf.is_some(), ..Took::default() } };
         if confine.cpuset {
             let cpus = launch.cpus.as_ref().ok_or_else(|| Failure {
                 step: Step::Prepare,
@@ -90,12 +78,7 @@ impl Slot {
             })?;
             let value = cpus.to_string();
             let v1 = [("cpuset.cpus", value.as_str())];
-            let set = self.set(
-                &[("cpuset.cpus", &value)],
-                self.cgroups.cpuset.clone(),
-                &v1,
-                &mut joins,
-            );
+            let set = self.set(&[("cpuset.cpus", &value)], self.cgroups.cpuset.clone(), &v1, &mut joins);
             joins.took.cpuset = settle("the cpuset", set, confine.required)?;
         }
         if let Some(max) = confine.processes_max {
@@ -126,24 +109,18 @@ impl Slot {
         v1: &[(&str, &str)],
         joins: &mut Joins,
     ) -> Result<(), CgroupError> {
-        if let Some(leaf) = self
-            .leaf_dir()
-            .filter(|leaf| v2.iter().all(|(file, _)| leaf.join(file).exists()))
+        if let Some(leaf) = self.leaf_dir().filter(|leaf| v2.iter().all(|(file, _)| leaf.join(file).exists()))
         {
             v2.iter().try_for_each(|(file, value)| write(leaf, file, value))?;
             self.limited = true;
             return Ok(());
         }
         let dir = v1_dir.ok_or_else(|| CgroupError::Io {
-            path: v1
-                .first()
-                .map_or_else(PathBuf::new, |(file, _)| PathBuf::from(*file)),
+            path: v1.first().map_or_else(PathBuf::new, |(file, _)| PathBuf::from(*file)),
             source: io::ErrorKind::NotFound.into(),
         })?;
         v1.iter().try_for_each(|(file, value)| write(&dir, file, value))?;
-        joins
-            .add(&dir)
-            .map_err(|source| CgroupError::Io { path: dir, source })
+        joins.add(&dir).map_err(|source| CgroupError::Io { path: dir, source })
     }
 
     /// Takes the limits off the v2 leaf again, so that the next launch does not inherit them.
@@ -152,11 +129,7 @@ impl Slot {
             return;
         }
         let Some(leaf) = self.leaf_dir() else { return };
-        for (file, value) in [
-            ("pids.max", NO_LIMIT),
-            ("memory.max", NO_LIMIT),
-            ("cpuset.cpus", "\n"),
-        ] {
+        for (file, value) in [("pids.max", NO_LIMIT), ("memory.max", NO_LIMIT), ("cpuset.cpus", "\n")] {
             // Files of controllers that the leaf does not have are not there, and need no reset.
             let _ = write(leaf, file, value);
         }
@@ -173,11 +146,7 @@ fn settle(what: &str, set: Result<(), CgroupError>, required: bool) -> Result<bo
                 CgroupError::Name { .. } | CgroupError::Stuck { .. } => 0,
             };
             let message = format!("{what} is required and cannot be had here: {error}");
-            Err(Failure {
-                step: Step::Cgroup,
-                errno,
-                message,
-            })
+            Err(Failure { step: Step::Cgroup, errno, message })
         }
     }
 }

@@ -15,10 +15,7 @@ pub(super) fn explain(error: ReportedError, launch: &Launch, program: &CString) 
     let program = program.to_string_lossy();
     let message = match step {
         Step::Exec => exec(&program, launch, reason),
-        Step::Directory => format!(
-            "the working directory {} cannot be entered: {why}",
-            launch.cwd.display()
-        ),
+        Step::Directory => format!("the working directory {} cannot be entered: {why}", launch.cwd.display()),
         Step::Affinity => {
             let cpus = launch.cpus.as_ref().map(ToString::to_string).unwrap_or_default();
             format!(

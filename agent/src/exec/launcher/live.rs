@@ -92,15 +92,8 @@ pub(super) fn run(
         Ok(live) => live,
         Err(error) => {
             slot.release();
-            let error = ReportedError {
-                step: Step::Fork,
-                errno: error.raw_os_error().unwrap_or(0),
-            };
-            return Ok(Outcome::Reply(Reply::Failed(explain(
-                error,
-                launch,
-                &prepared.program,
-            ))));
+            let error = ReportedError { step: Step::Fork, errno: error.raw_os_error().unwrap_or(0) };
+            return Ok(Outcome::Reply(Reply::Failed(explain(error, launch, &prepared.program))));
         }
     };
     let agent_there = live.watch(wires)?;
@@ -142,12 +135,7 @@ fn fork<'a>(
     let forked_at = Instant::now();
     let main = match sys::fork_into(&plan, slot.leaf()) {
         // A kernel or sandbox without clone3: fork as ever, and join the leaf by writing.
-        Err(error)
-            if matches!(
-                error.raw_os_error(),
-                Some(libc::ENOSYS | libc::EPERM | libc::E2BIG)
-            ) =>
-        {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM | libc::E2BIG)) => {
             if let Some(leaf) = slot.leaf_dir() {
                 joins.add(leaf)?;
                 with_leaf = joins.fds();
@@ -163,11 +151,7 @@ fn fork<'a>(
         }
         forked => forked?,
     };
-    let took = Took {
-        affinity: launch.cpus.is_some(),
-        fifo: launch.fifo_priority.is_some(),
-        ..joins.took
-    };
+    let took = Took { affinity: launch.cpus.is_some(), fifo: launch.fifo_priority.is_some(), ..joins.took };
     Ok(Live {
         launch,
         program: prepared,
@@ -234,11 +218,7 @@ impl Live<'_> {
             PollFd::new(wires.agent.as_fd(), PollFlags::POLLIN),
             PollFd::new(wires.children.as_fd(), PollFlags::POLLIN),
         ];
-        fds.extend(
-            self.report
-                .as_ref()
-                .map(|report| PollFd::new(report.as_fd(), PollFlags::POLLIN)),
-        );
+        fds.extend(self.report.as_ref().map(|report| PollFd::new(report.as_fd(), PollFlags::POLLIN)));
         match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -260,11 +240,7 @@ impl Live<'_> {
                     self.phase = Phase::Running;
                     let at_ns = nanoseconds(clock_gettime(ClockId::CLOCK_MONOTONIC)?.into());
                     let pid = self.main.as_raw().unsigned_abs();
-                    wires.reply(&Reply::Started(Started {
-                        pid,
-                        at_ns,
-                        took: self.took,
-                    }))?;
+                    wires.reply(&Reply::Started(Started { pid, at_ns, took: self.took }))?;
                 }
                 Ok(())
             }
@@ -273,12 +249,7 @@ impl Live<'_> {
                 self.failed = Some(ReportedError::decode(bytes));
                 Ok(())
             }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) =>
-            {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 Ok(())
             }
             Err(error) => Err(error),
@@ -290,10 +261,7 @@ impl Live<'_> {
         while let Waited::Ended(reap) = sys::reap_one()? {
             self.usage = together(self.usage, reap.usage.into());
             if reap.pid == self.main.as_raw() {
-                self.end = Some(End {
-                    death: reap.death,
-                    at: Instant::now(),
-                });
+                self.end = Some(End { death: reap.death, at: Instant::now() });
             }
         }
         Ok(())
@@ -309,9 +277,9 @@ impl Live<'_> {
                 }
                 Ok(true)
             }
-            Ok(Some((Request::Launch(_) | Request::Setup { .. }, _))) => Err(io::Error::other(
-                "the agent sent a second launch while one is alive",
-            )),
+            Ok(Some((Request::Launch(_) | Request::Setup { .. }, _))) => {
+                Err(io::Error::other("the agent sent a second launch while one is alive"))
+            }
             Err(PacketError::Os(Errno::EAGAIN)) => Ok(true),
             Err(error) => Err(error.into()),
         }
@@ -337,18 +305,14 @@ impl Live<'_> {
         let mut end = None;
         let mut remains = tree::kill_all(slot.leaf_dir(), |reap| {
             if reap.pid == main {
-                end = Some(End {
-                    death: reap.death,
-                    at: Instant::now(),
-                });
+                end = Some(End { death: reap.death, at: Instant::now() });
             }
         })?;
         self.usage = together(self.usage, remains.usage);
         if let Some(end) = end {
             // The first process is no leftover.
-            remains.killed = remains
-                .killed
-                .saturating_sub(u32::from(end.death == Death::Signal(libc::SIGKILL)));
+            remains.killed =
+                remains.killed.saturating_sub(u32::from(end.death == Death::Signal(libc::SIGKILL)));
             self.end = Some(end);
         }
         Ok(remains)
@@ -360,11 +324,7 @@ impl Live<'_> {
         }
         if self.report.is_some() {
             let message = "the deadline or a kill came before the program was started".to_owned();
-            return Ok(Reply::Failed(Failure {
-                step: Step::Fork,
-                errno: libc::ETIMEDOUT,
-                message,
-            }));
+            return Ok(Reply::Failed(Failure { step: Step::Fork, errno: libc::ETIMEDOUT, message }));
         }
         let ended_at = self.end.as_ref().map_or_else(Instant::now, |end| end.at);
         Ok(Reply::Ended(Ended {
@@ -385,16 +345,14 @@ impl Live<'_> {
             let size = nix::sys::stat::fstat(output)?.st_size;
             // At the bound counts too: the write that would have crossed it was cut short, whatever became of it.
             if u64::try_from(size).unwrap_or(0) >= limits.output_max_bytes {
-                return Ok(EndStatus::OutputTooLarge {
-                    max_bytes: limits.output_max_bytes,
-                });
+                return Ok(EndStatus::OutputTooLarge { max_bytes: limits.output_max_bytes });
             }
         }
         Ok(match self.end.as_ref().map(|end| end.death) {
             Some(Death::Exit(code)) => EndStatus::Exit(code),
-            Some(Death::Signal(libc::SIGXFSZ)) => EndStatus::FileTooLarge {
-                max_bytes: limits.file_max_bytes.max(limits.output_max_bytes),
-            },
+            Some(Death::Signal(libc::SIGXFSZ)) => {
+                EndStatus::FileTooLarge { max_bytes: limits.file_max_bytes.max(limits.output_max_bytes) }
+            }
             Some(Death::Signal(signal)) => EndStatus::Signal(signal),
             None => EndStatus::Killed,
         })

@@ -78,13 +78,7 @@ fn serve() -> io::Result<()> {
         wait_readable(&wires.agent)?;
         match wires.receive()? {
             None => return Ok(()),
-            Some((
-                Request::Setup {
-                    housekeeping,
-                    cgroups,
-                },
-                _,
-            )) => {
+            Some((Request::Setup { housekeeping, cgroups }, _)) => {
                 slot = Slot::new(cgroups);
                 let problem = housekeeping.and_then(|cpus| move_to(&cpus).err());
                 wires.reply(&Reply::Ready { problem })?;
@@ -109,11 +103,7 @@ fn serve_launch(
 ) -> io::Result<bool> {
     let Ok([stdout, stderr]) = <[OwnedFd; 2]>::try_from(files) else {
         let message = "a launch must come with two files, for stdout and stderr".to_owned();
-        wires.reply(&Reply::Failed(Failure {
-            step: Step::Prepare,
-            errno: 0,
-            message,
-        }))?;
+        wires.reply(&Reply::Failed(Failure { step: Step::Prepare, errno: 0, message }))?;
         return Ok(true);
     };
     match live::run(wires, slot, launch, &stdout, &stderr)? {
@@ -134,12 +124,7 @@ fn set_up() -> io::Result<Wires> {
         Some(libc::ENOSYS) => Ok(()),
         _ => Err(error),
     })?;
-    let null = OwnedFd::from(
-        std::fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/null")?,
-    );
+    let null = OwnedFd::from(std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?);
     nix::unistd::dup2_stdin(&null)?;
     sys::default_signals();
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)?;
@@ -151,12 +136,7 @@ fn set_up() -> io::Result<Wires> {
     nix::sys::prctl::set_name(c"darwin-launcher")?;
     // Out of reach of what is sent to the agent's group. It fails for a group leader, who has no such worry.
     let _ = nix::unistd::setsid();
-    Ok(Wires {
-        agent,
-        children,
-        null,
-        inbox: Inbox::new(),
-    })
+    Ok(Wires { agent, children, null, inbox: Inbox::new() })
 }
 
 fn move_to(cpus: &CpuSet) -> Result<(), String> {
@@ -168,10 +148,7 @@ fn move_to(cpus: &CpuSet) -> Result<(), String> {
 }
 
 fn wait_readable(fd: &OwnedFd) -> io::Result<()> {
-    match poll(
-        &mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)],
-        PollTimeout::NONE,
-    ) {
+    match poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
         Ok(_) | Err(Errno::EINTR) => Ok(()),
         Err(errno) => Err(errno.into()),
     }

@@ -30,30 +30,20 @@ pub(super) struct Prepared {
 
 pub(super) fn prepare(launch: &Launch) -> Result<Prepared, Failure> {
     let Some(program) = launch.argv.first().filter(|program| !program.is_empty()) else {
-        return Err(refuse(
-            "the command is empty; its first word must be a program".to_owned(),
-        ));
+        return Err(refuse("the command is empty; its first word must be a program".to_owned()));
     };
     for name in launch.env.keys() {
         if name.is_empty() || name.contains('=') {
-            return Err(refuse(format!(
-                "`{name}` cannot be the name of an environment variable"
-            )));
+            return Err(refuse(format!("`{name}` cannot be the name of an environment variable")));
         }
     }
     let fifo_priority = match launch.fifo_priority {
         Some(priority) if !FIFO_PRIORITIES.contains(&priority) => {
-            return Err(refuse(format!(
-                "SCHED_FIFO priority {priority} is outside of 1 to 49"
-            )));
+            return Err(refuse(format!("SCHED_FIFO priority {priority} is outside of 1 to 49")));
         }
         priority => priority.map(libc::c_int::from),
     };
-    let nul = |what: &str| {
-        refuse(format!(
-            "{what} contains a NUL character, which no process can be given"
-        ))
-    };
+    let nul = |what: &str| refuse(format!("{what} contains a NUL character, which no process can be given"));
     let environment = launch.env.iter().map(|(name, value)| format!("{name}={value}"));
     Ok(Prepared {
         program: CString::new(find(program, launch)?).map_err(|_| nul("the program's path"))?,
@@ -74,21 +64,14 @@ pub(super) fn affinity(cpus: &CpuSet) -> Result<nix::sched::CpuSet, String> {
     let mut mask = nix::sched::CpuSet::new();
     for cpu in cpus.iter() {
         mask.set(cpu as usize).map_err(|_| {
-            format!(
-                "CPU {cpu} is beyond the {} that a mask holds",
-                nix::sched::CpuSet::count()
-            )
+            format!("CPU {cpu} is beyond the {} that a mask holds", nix::sched::CpuSet::count())
         })?;
     }
     Ok(mask)
 }
 
 fn refuse(message: String) -> Failure {
-    Failure {
-        step: Step::Prepare,
-        errno: 0,
-        message,
-    }
+    Failure { step: Step::Prepare, errno: 0, message }
 }
 
 /// The program's path: as it stands if it has a slash, else the first match in the launch's own `PATH`.
@@ -96,21 +79,15 @@ fn find(program: &str, launch: &Launch) -> Result<Vec<u8>, Failure> {
     if program.contains('/') {
         return Ok(program.as_bytes().to_vec());
     }
-    let not_found = |message| Failure {
-        step: Step::Exec,
-        errno: libc::ENOENT,
-        message,
-    };
+    let not_found = |message| Failure { step: Step::Exec, errno: libc::ENOENT, message };
     let Some(path) = launch.env.get("PATH") else {
         return Err(not_found(format!(
             "`{program}` is not a path, and the environment has no PATH to look in"
         )));
     };
     let runnable = |candidate: &Path| candidate.is_file() && access(candidate, AccessFlags::X_OK).is_ok();
-    let mut candidates = path
-        .split(':')
-        .filter(|dir| !dir.is_empty())
-        .map(|dir| launch.cwd.join(dir).join(program));
+    let mut candidates =
+        path.split(':').filter(|dir| !dir.is_empty()).map(|dir| launch.cwd.join(dir).join(program));
     match candidates.find(|candidate| runnable(candidate)) {
         Some(found) => Ok(found.into_os_string().into_encoded_bytes()),
         None => Err(not_found(format!("`{program}` is not found in PATH={path}"))),
@@ -128,12 +105,7 @@ fn rlimits(launch: &Launch) -> Result<Vec<(libc::c_int, libc::rlimit)>, Failure>
         (Resource::RLIMIT_NOFILE, limits.open_files_max),
     ];
     if launch.user.is_some() {
-        wanted.extend(
-            launch
-                .confine
-                .processes_max
-                .map(|max| (Resource::RLIMIT_NPROC, max)),
-        );
+        wanted.extend(launch.confine.processes_max.map(|max| (Resource::RLIMIT_NPROC, max)));
     }
     if let Some(priority) = launch.fifo_priority {
         // The user that the bench becomes may then take this priority, and none above.
@@ -153,13 +125,6 @@ fn capped(resource: Resource, value: u64) -> Result<libc::rlimit, Failure> {
         message: format!("a resource limit cannot be read: {errno}"),
     })?;
     let root = nix::unistd::geteuid().is_root();
-    let value = if root || hard == RLIM_INFINITY {
-        value
-    } else {
-        value.min(hard)
-    };
-    Ok(libc::rlimit {
-        rlim_cur: value,
-        rlim_max: value,
-    })
+    let value = if root || hard == RLIM_INFINITY { value } else { value.min(hard) };
+    Ok(libc::rlimit { rlim_cur: value, rlim_max: value })
 }

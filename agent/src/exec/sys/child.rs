@@ -29,15 +29,8 @@ pub(in super::super) struct Cstrings {
 impl Cstrings {
     pub(in super::super) fn new(strings: impl IntoIterator<Item = String>) -> Result<Self, NulError> {
         let strings: Vec<CString> = strings.into_iter().map(CString::new).collect::<Result<_, _>>()?;
-        let pointers = strings
-            .iter()
-            .map(|string| string.as_ptr())
-            .chain([ptr::null()])
-            .collect();
-        Ok(Self {
-            pointers,
-            _strings: strings,
-        })
+        let pointers = strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect();
+        Ok(Self { pointers, _strings: strings })
     }
 }
 
@@ -81,10 +74,7 @@ impl ReportedError {
     pub(in super::super) fn decode(bytes: [u8; Self::BYTES]) -> Self {
         let [step, _, _, _, a, b, c, d] = bytes;
         let step = Step::ALL.get(usize::from(step)).copied().unwrap_or(Step::Fork);
-        Self {
-            step,
-            errno: i32::from_ne_bytes([a, b, c, d]),
-        }
+        Self { step, errno: i32::from_ne_bytes([a, b, c, d]) }
     }
 }
 
@@ -128,13 +118,7 @@ pub(super) fn become_bench(plan: &ChildPlan<'_>) -> ! {
     // SAFETY: no memory is involved.
     unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     // SAFETY: C strings and null-terminated arrays of them, all living in the plan.
-    unsafe {
-        libc::execve(
-            plan.program.as_ptr(),
-            plan.argv.pointers.as_ptr(),
-            plan.env.pointers.as_ptr(),
-        )
-    };
+    unsafe { libc::execve(plan.program.as_ptr(), plan.argv.pointers.as_ptr(), plan.env.pointers.as_ptr()) };
     plan.fail(Step::Exec, errno())
 }
 
@@ -143,10 +127,7 @@ impl ChildPlan<'_> {
     fn set_oom_score(&self) {
         // SAFETY: static path and live bytes; the file is closed by exec.
         let written = unsafe {
-            let file = libc::open(
-                c"/proc/self/oom_score_adj".as_ptr(),
-                libc::O_WRONLY | libc::O_CLOEXEC,
-            );
+            let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
             file >= 0 && libc::write(file, self.oom_score.as_ptr().cast(), self.oom_score.len()) >= 0
         };
         self.check(Step::OomScore, written);
@@ -244,10 +225,7 @@ mod tests {
     #[test]
     fn an_error_survives_the_pipe() {
         for step in Step::ALL {
-            let error = ReportedError {
-                step,
-                errno: libc::ENOENT,
-            };
+            let error = ReportedError { step, errno: libc::ENOENT };
             assert_eq!(ReportedError::decode(error.encode()), error);
         }
     }

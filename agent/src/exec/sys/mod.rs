@@ -2,10 +2,7 @@
 //!
 //! All unsafe code of the agent is here. Nothing here decides anything.
 
-#![expect(
-    unsafe_code,
-    reason = "clone3, wait4, signal dispositions and received files have no safe wrapper"
-)]
+#![expect(unsafe_code, reason = "clone3, wait4, signal dispositions and received files have no safe wrapper")]
 
 mod child;
 
@@ -96,30 +93,20 @@ pub(super) fn reap_one() -> io::Result<Waited> {
     }
     if pid < 0 {
         let error = io::Error::last_os_error();
-        return if error.raw_os_error() == Some(libc::ECHILD) {
-            Ok(Waited::NoChildren)
-        } else {
-            Err(error)
-        };
+        return if error.raw_os_error() == Some(libc::ECHILD) { Ok(Waited::NoChildren) } else { Err(error) };
     }
     let death = if libc::WIFEXITED(status) {
         Death::Exit(libc::WEXITSTATUS(status))
     } else {
         Death::Signal(libc::WTERMSIG(status))
     };
-    Ok(Waited::Ended(Reap {
-        pid,
-        death,
-        usage: raw_usage(&usage),
-    }))
+    Ok(Waited::Ended(Reap { pid, death, usage: raw_usage(&usage) }))
 }
 
 fn raw_usage(usage: &libc::rusage) -> RawUsage {
     let count = |value: libc::c_long| u64::try_from(value).unwrap_or(0);
     let duration = |time: libc::timeval| {
-        let micros = count(time.tv_sec)
-            .saturating_mul(1_000_000)
-            .saturating_add(count(time.tv_usec));
+        let micros = count(time.tv_sec).saturating_mul(1_000_000).saturating_add(count(time.tv_usec));
         Duration::from_micros(micros)
     };
     RawUsage {
@@ -136,9 +123,7 @@ fn raw_usage(usage: &libc::rusage) -> RawUsage {
 /// Takes files that came over a socket into ownership.
 pub(super) fn own_received(fds: &[RawFd]) -> Vec<OwnedFd> {
     // SAFETY: the kernel has just made these descriptors for us, and nothing else knows their numbers.
-    fds.iter()
-        .map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) })
-        .collect()
+    fds.iter().map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect()
 }
 
 /// Gives every signal its default effect, whatever was inherited; a child has it so as well.
@@ -154,11 +139,7 @@ pub(super) fn default_signals() {
 pub(super) fn close_from(first: RawFd) -> io::Result<()> {
     // SAFETY: called at the start of the launcher, before anything owns a descriptor from `first` on.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first.unsigned_abs(), u32::MAX, 0) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Lets the runtime say when a socket has something to read.

@@ -61,22 +61,14 @@ fn only_suite(config: &Config) -> &Suite {
 }
 
 fn nothing() -> Work {
-    Work::Measure {
-        variant: Variant {
-            label: "here".to_owned(),
-            source: Source::Nothing,
-        },
-    }
+    Work::Measure { variant: Variant { label: "here".to_owned(), source: Source::Nothing } }
 }
 
 #[test]
 fn everything_that_can_be_said_is_heard() {
     let config = parsed(FULL);
     let (name, suite) = config.suite("hotpath").unwrap();
-    assert_eq!(
-        (config.project.as_str(), name.as_str()),
-        ("matching-engine", "hotpath")
-    );
+    assert_eq!((config.project.as_str(), name.as_str()), ("matching-engine", "hotpath"));
 
     let check = suite.steps.check.as_ref().unwrap();
     assert_eq!(
@@ -84,10 +76,7 @@ fn everything_that_can_be_said_is_heard() {
         Command::Argv(vec![".venv/bin/pytest".into(), "-q".into(), "tests/unit".into()])
     );
     assert_eq!(check.timeout, Duration::from_mins(2));
-    assert_eq!(
-        suite.steps.setup.as_ref().unwrap().timeout,
-        Duration::from_hours(1)
-    );
+    assert_eq!(suite.steps.setup.as_ref().unwrap().timeout, Duration::from_hours(1));
     assert_eq!(suite.steps.run.timeout, Duration::from_mins(5));
     assert_eq!(suite.format, Format::PytestBenchmark);
     assert!(suite.files.wants("src/a.py") && !suite.files.wants("README.md"));
@@ -113,10 +102,7 @@ fn the_gate_follows_the_file() {
     let metric = |name: &str| name.parse::<Metric>().unwrap();
     assert_eq!(policy.mode, Mode::NoSlower);
     assert_eq!(policy.primary, metric("latency.p99"));
-    assert_eq!(
-        (policy.max_pairs, policy.looks.as_slice()),
-        (60, [20, 28, 40, 56, 60].as_slice())
-    );
+    assert_eq!((policy.max_pairs, policy.looks.as_slice()), (60, [20, 28, 40, 56, 60].as_slice()));
     let p99 = policy.metrics[&metric("latency.p99")];
     assert_eq!(
         (p99.margin.to_string(), p99.floor.to_string(), p99.gated),
@@ -143,10 +129,7 @@ fn a_suite_makes_a_spec_that_holds() {
     }
     let config = parsed(LEAST);
     let (name, suite) = config.suite("s").unwrap();
-    let relative = Variant {
-        label: "x".to_owned(),
-        source: Source::Path("here".to_owned()),
-    };
+    let relative = Variant { label: "x".to_owned(), source: Source::Path("here".to_owned()) };
     let refused = suite.to_spec(&config.project, name, Work::Measure { variant: relative }, 7);
     assert!(matches!(refused, Err(SpecError::RelativePath(_))), "{refused:?}");
 }
@@ -169,19 +152,8 @@ fn line_ends_and_a_byte_order_mark_do_not_matter() {
 #[test]
 fn a_template_parses_for_all_that_may_be_found() {
     let project: ProjectName = "matching-engine".parse().unwrap();
-    let all = [
-        BenchKind::PytestBenchmark,
-        BenchKind::Criterion,
-        BenchKind::Hyperfine,
-    ];
-    for kinds in [
-        &all[..0],
-        &all[..1],
-        &all[1..2],
-        &all[2..],
-        &all[..],
-        &[all[0], all[0]],
-    ] {
+    let all = [BenchKind::PytestBenchmark, BenchKind::Criterion, BenchKind::Hyperfine];
+    for kinds in [&all[..0], &all[..1], &all[1..2], &all[2..], &all[..], &[all[0], all[0]]] {
         let text = template(&project, kinds);
         let config = parsed(&text);
         for (name, suite) in &config.suites {

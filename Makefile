@@ -1,0 +1,39 @@
+# make demo   a real compare of the shipped example: one APPROVE, one REJECT
+# make test   everything that can be tested on this machine
+# make bench  speed and memory, as ratios within one run, into docs/performance.md
+# make lint   what the code must keep to
+
+.PHONY: demo test bench lint tools build
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+export CARGO_TERM_COLOR ?= auto
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+# What a bare Debian machine lacks, beside a Rust toolchain: Python with venv and pip, git, a C compiler.
+tools:
+	@deploy/install-tools
+
+build: tools
+	$(CARGO) build --locked --release --bins
+
+demo: build
+	@target/release/darwin demo
+
+test: tools
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) test --locked --workspace
+
+bench: build
+	$(CARGO) build --locked --release -p darwin-tests --bins
+	@target/release/darwin-bench --write docs/performance.md
+
+lint: tools
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+	$(CARGO) run --locked -q -p darwin-tests --bin darwin-lint -- all
+	@command -v cargo-deny > /dev/null || $(CARGO) install --locked cargo-deny --version 0.20.2
+	$(CARGO) deny --offline check bans licenses sources

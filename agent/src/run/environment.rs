@@ -1,0 +1,98 @@
+//! What a process finds around it: its environment and the values in its command line.
+//!
+//! Both sides of a comparison get environments and command lines of equal length: a stack that starts some bytes
+//! elsewhere is enough to make a bench faster or slower.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use darwin_shared::ids::AttemptId;
+use darwin_shared::spec::{Arm, Command, JobSpec};
+
+/// Where programs are looked for: the folders of every distribution, and nothing of whoever started the agent.
+const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What one process is surrounded by.
+#[derive(Debug)]
+pub(crate) struct Surroundings<'a> {
+    pub(crate) attempt: AttemptId,
+    pub(crate) arm: Arm,
+    /// The variant's folder.
+    pub(crate) dir: &'a Path,
+    pub(crate) home: &'a Path,
+    pub(crate) output: &'a Path,
+    /// The round, counted from 0; 0 for what runs before the first.
+    pub(crate) round: u32,
+}
+
+impl Surroundings<'_> {
+    /// The whole environment. The job's own variables win, except over `HOME`, `TMPDIR` and `DARWIN_…`.
+    pub(crate) fn environment(&self, spec: &JobSpec) -> BTreeMap<String, String> {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let mut env: BTreeMap<String, String> = BTreeMap::new();
+        env.insert("PATH".to_owned(), search_path());
+        env.insert("LANG".to_owned(), "C.UTF-8".to_owned());
+        env.extend(spec.env.iter().map(|(key, value)| (key.clone(), value.clone())));
+        env.insert("HOME".to_owned(), text(self.home));
+        env.insert("TMPDIR".to_owned(), text(self.home));
+        env.insert("DARWIN_ATTEMPT".to_owned(), self.attempt.to_string());
+        env.insert("DARWIN_OUTPUT".to_owned(), text(self.output));
+        env.insert("DARWIN_ROUND".to_owned(), self.round.to_string());
+        env.insert("DARWIN_VARIANT".to_owned(), variant(self.arm).to_owned());
+        env.insert("DARWIN_VARIANT_DIR".to_owned(), text(self.dir));
+        // Criterion writes its folder where this says; in the tree, both sides of an earlier round would still lie there.
+        env.insert("CRITERION_HOME".to_owned(), text(self.output));
+        env
+    }
+}
+
+/// The user's own programs are found too when the agent runs as a person's process: rustup, pyenv and the like.
+fn search_path() -> String {
+    match std::env::var("PATH") {
+        Ok(path) if !path.is_empty() && !nix::unistd::geteuid().is_root() => path,
+        Ok(_) | Err(_) => SEARCH_PATH.to_owned(),
+    }
+}
+
+/// The side in one letter, as long for either.
+const fn variant(arm: Arm) -> &'static str {
+    match arm {
+        Arm::Baseline => "a",
+        Arm::Challenger => "b",
+    }
+}
+
+/// The command with its values filled in.
+pub(crate) fn fill(command: &Command, around: &Surroundings<'_>, seed: u64) -> Vec<String> {
+    let (output, dir) = (around.output.to_string_lossy(), around.dir.to_string_lossy());
+    let (round, seed) = (around.round.to_string(), round_seed(seed, around.round).to_string());
+    let values = [("output", &*output), ("round", &*round), ("seed", &*seed), ("variant_dir", &*dir)];
+    command.filled(&values).argv()
+}
+
+/// The seed that both sides of a round get: the same for both, another for each round, as wide for all.
+fn round_seed(seed: u64, round: u32) -> u32 {
+    /// Nine digits whatever comes: command lines stay equally long.
+    const LEAST: u64 = 100_000_000;
+    let mut hasher = blake3::Hasher::new_derive_key("darwin seed of a round 1");
+    hasher.update(&seed.to_le_bytes()).update(&round.to_le_bytes());
+    let mut word = [0; 8];
+    hasher.finalize_xof().fill(&mut word);
+    u32::try_from(LEAST + u64::from_le_bytes(word) % (9 * LEAST)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_as_wide_and_differ_by_round() {
+        let seeds: Vec<u32> = (0..50).map(|round| round_seed(7, round)).collect();
+        assert!(seeds.iter().all(|seed| seed.to_string().len() == 9));
+        let mut distinct = seeds.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        assert_eq!(distinct.len(), seeds.len());
+        assert_eq!(variant(Arm::Baseline).len(), variant(Arm::Challenger).len());
+    }
+}

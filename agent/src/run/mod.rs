@@ -1,0 +1,18 @@
+//! Measuring: rounds of invocations, each a process tree of its own on leased cores.
+//!
+//! Nothing here decides whether a round is wanted or what its numbers mean. While a bench runs, nothing is read,
+//! parsed or written: its result is read once its processes are gone.
+
+mod environment;
+mod process;
+mod result;
+mod round;
+mod scratch;
+
+pub(crate) use environment::{Surroundings, fill};
+pub(crate) use process::{Outcome, Process, Slot};
+pub(crate) use round::{Bench, RoundEnd, Side, measure};
+pub(crate) use scratch::{Scratch, scratch_root};
+
+/// The most of a log that goes into a failure.
+pub(crate) const LOG_TAIL_BYTES: usize = 16 << 10;

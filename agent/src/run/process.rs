@@ -1,0 +1,224 @@
+//! One process tree from start to end, and what its end means.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use darwin_shared::cpu::CpuSet;
+use darwin_shared::spec::Arm;
+use darwin_shared::state::{FailureCause, Stage};
+use tokio_util::sync::CancellationToken;
+
+use super::scratch::Scratch;
+use crate::config::BenchLimits;
+use crate::exec::{
+    Confine, EndStatus, Ended, Launch, LaunchError, LaunchLimits, Launcher, LauncherConfig, OutputFile, Took,
+};
+use crate::logs::AttemptLogs;
+
+/// Time between SIGTERM and SIGKILL for whoever is told to stop.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// A launcher, started when it is first needed, and the scratch folders that go with it.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    config: LauncherConfig,
+    launcher: Option<Launcher>,
+    pub(crate) scratch: Scratch,
+}
+
+impl Slot {
+    pub(crate) fn new(config: LauncherConfig, scratch: Scratch) -> Self {
+        Self { config, launcher: None, scratch }
+    }
+
+    /// The launcher, started if there is none.
+    pub(crate) async fn launcher(&mut self) -> Result<&mut Launcher, LaunchError> {
+        let launcher = match self.launcher.take() {
+            Some(launcher) => launcher,
+            None => Launcher::start(&self.config).await?,
+        };
+        Ok(self.launcher.insert(launcher))
+    }
+
+    /// Lets go of a launcher that does not answer: the next launch starts another.
+    fn discard(&mut self) {
+        self.launcher = None;
+    }
+
+    /// Ends the launcher with whatever it runs.
+    pub(crate) async fn close(&mut self) {
+        if let Some(launcher) = self.launcher.take() {
+            launcher.stop().await;
+        }
+    }
+}
+
+/// What is run.
+#[derive(Debug)]
+pub(crate) struct Process<'a> {
+    pub(crate) argv: Vec<String>,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) cwd: &'a Path,
+    /// Where; none leaves it on the launcher's CPUs.
+    pub(crate) cpus: Option<&'a CpuSet>,
+    pub(crate) fifo: bool,
+    pub(crate) own_cpuset: bool,
+    /// Whether it may run only if nothing else is kept on its CPUs; `isolated` says that the kernel sees to it.
+    pub(crate) isolation_required: bool,
+    pub(crate) isolated: bool,
+    pub(crate) timeout: Duration,
+    pub(crate) limits: &'a BenchLimits,
+    pub(crate) stage: Stage,
+    pub(crate) arm: Arm,
+}
+
+/// How it went.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It ended with code 0.
+    Well(Ended),
+    /// The candidate is at fault.
+    Failed(FailureCause),
+    /// The box is at fault.
+    Broken(String),
+    /// It was told to stop, and is gone.
+    Stopped,
+}
+
+/// Real-time priority of a bench: above every ordinary task, below interrupt threads (50).
+const FIFO_PRIORITY: u8 = 10;
+
+impl Process<'_> {
+    /// Runs it on this slot. What it writes can be followed in `logs` while it runs.
+    pub(crate) async fn run(
+        self,
+        slot: &mut Slot,
+        logs: &AttemptLogs,
+        started: &AtomicU64,
+        stop: &CancellationToken,
+    ) -> Outcome {
+        if stop.is_cancelled() {
+            return Outcome::Stopped;
+        }
+        let files = OutputFile::create("stdout").and_then(|out| Ok((out, OutputFile::create("stderr")?)));
+        let (stdout, stderr) = match files {
+            Ok((stdout, stderr)) => (Arc::new(stdout), Arc::new(stderr)),
+            Err(error) => return Outcome::Broken(format!("no file in memory for a bench's output: {error}")),
+        };
+        logs.begin(self.stage, self.arm, Arc::clone(&stdout), Arc::clone(&stderr));
+        started.fetch_add(1, Ordering::Relaxed);
+        let outcome = self.launch(slot, &stdout, &stderr, stop).await;
+        logs.finish();
+        outcome
+    }
+
+    async fn launch(
+        &self,
+        slot: &mut Slot,
+        stdout: &OutputFile,
+        stderr: &OutputFile,
+        stop: &CancellationToken,
+    ) -> Outcome {
+        let launch = self.describe();
+        let deadline = launch.limits.deadline;
+        let ended = match slot.launcher().await {
+            Ok(launcher) => self.drive(launcher, &launch, stdout, stderr, stop).await,
+            Err(error) => Err(Outcome::Broken(error.to_string())),
+        };
+        match ended {
+            Ok(ended) if ended.survivors > 0 => {
+                slot.discard();
+                Outcome::Broken(format!("{} of its processes cannot be killed", ended.survivors))
+            }
+            Ok(ended) => judge(ended, deadline),
+            Err(outcome) => {
+                if matches!(outcome, Outcome::Broken(_)) {
+                    slot.discard();
+                }
+                outcome
+            }
+        }
+    }
+
+    async fn drive(
+        &self,
+        launcher: &mut Launcher,
+        launch: &Launch,
+        stdout: &OutputFile,
+        stderr: &OutputFile,
+        stop: &CancellationToken,
+    ) -> Result<Ended, Outcome> {
+        let broken = |error: &LaunchError| Outcome::Broken(error.to_string());
+        let mut run = launcher.run(launch, stdout, stderr).await.map_err(|error| match &error {
+            LaunchError::NotStarted(failure) if failure.is_commands_fault() => {
+                Outcome::Failed(FailureCause::NotStarted(failure.to_string()))
+            }
+            LaunchError::TooLarge { .. } => Outcome::Failed(FailureCause::NotStarted(error.to_string())),
+            LaunchError::NotStarted(_)
+            | LaunchError::Gone { .. }
+            | LaunchError::Hung { .. }
+            | LaunchError::Cgroup(_)
+            | LaunchError::Io(_) => broken(&error),
+        })?;
+        if let Err(why) = self.check_isolation(run.started().took) {
+            run.kill(Duration::ZERO).await.map_err(|error| broken(&error))?;
+            run.wait().await.map_err(|error| broken(&error))?;
+            return Err(Outcome::Broken(why));
+        }
+        tokio::select! {
+            ended = run.wait() => return ended.map_err(|error| broken(&error)),
+            () = stop.cancelled() => {}
+        }
+        run.kill(STOP_GRACE).await.map_err(|error| broken(&error))?;
+        run.wait().await.map_err(|error| broken(&error))?;
+        Err(Outcome::Stopped)
+    }
+
+    fn describe(&self) -> Launch {
+        let mut launch = Launch::new(self.argv.clone(), self.env.clone(), PathBuf::from(self.cwd));
+        launch.cpus = self.cpus.cloned();
+        launch.fifo_priority = self.fifo.then_some(FIFO_PRIORITY);
+        launch.limits = LaunchLimits {
+            deadline: self.limits.time_max.map_or(self.timeout, |most| most.min(self.timeout)),
+            output_max_bytes: self.limits.output_max_bytes,
+            file_max_bytes: self.limits.file_max_bytes,
+            ..LaunchLimits::default()
+        };
+        launch.confine = Confine {
+            cpuset: self.own_cpuset,
+            processes_max: self.limits.processes_max,
+            memory_max_bytes: self.limits.memory_max_bytes,
+            required: false,
+        };
+        launch
+    }
+
+    /// Whether what took effect is enough to measure by.
+    fn check_isolation(&self, took: Took) -> Result<(), String> {
+        if self.cpus.is_some() && !took.affinity {
+            return Err("the bench could not be bound to its cores".to_owned());
+        }
+        if self.isolation_required && !(self.isolated || took.cpuset || took.fifo) {
+            return Err("isolation is required, and neither an isolated core, a cpuset nor SCHED_FIFO took effect \
+                 (the sensor's `isolation` says what mends it)"
+                .to_owned());
+        }
+        Ok(())
+    }
+}
+
+fn judge(ended: Ended, deadline: Duration) -> Outcome {
+    match ended.status {
+        EndStatus::Exit(0) => Outcome::Well(ended),
+        EndStatus::Exit(code) => Outcome::Failed(FailureCause::ExitCode(code)),
+        EndStatus::Signal(signal) => Outcome::Failed(FailureCause::Signal(signal)),
+        EndStatus::TimedOut => Outcome::Failed(FailureCause::TimedOut(deadline)),
+        EndStatus::OutputTooLarge { max_bytes } | EndStatus::FileTooLarge { max_bytes } => {
+            Outcome::Failed(FailureCause::OutputTooLarge { limit_bytes: max_bytes })
+        }
+        EndStatus::Killed => Outcome::Broken("it was killed, though nobody asked for it".to_owned()),
+    }
+}

@@ -1,0 +1,136 @@
+//! One round: every side once, in the order that the coin says, on the same cores.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use darwin_agent_core::cpu_alloc::Granted;
+use darwin_gate::{Observation, Order, SeriesKey, order};
+use darwin_shared::formats::{Format, measured_process, peak_memory};
+use darwin_shared::ids::{AttemptId, Epoch};
+use darwin_shared::round::{Invocation, RoundResult};
+use darwin_shared::spec::{Arm, Isolation, JobSpec, Scheduler};
+use darwin_shared::state::{Failure, FailureCause, Stage};
+use tokio_util::sync::CancellationToken;
+
+use super::environment::{Surroundings, fill};
+use super::process::{Outcome, Process, Slot};
+use super::result;
+use crate::config::BenchLimits;
+use crate::exec::Ended;
+use crate::logs::AttemptLogs;
+use crate::stage::Reserved;
+
+/// A variant that is ready to be measured.
+#[derive(Debug, Clone)]
+pub(crate) struct Side {
+    pub(crate) arm: Arm,
+    pub(crate) label: String,
+    /// Its files; none leaves it in the slot's empty folder.
+    pub(crate) dir: Option<PathBuf>,
+    /// Keeps the folder from being given to another attempt or evicted.
+    pub(crate) _reserved: Option<Arc<Reserved>>,
+}
+
+/// Everything about an attempt that has cores.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    pub(crate) attempt: AttemptId,
+    pub(crate) epoch: Epoch,
+    pub(crate) spec: Arc<JobSpec>,
+    pub(crate) sides: Vec<Side>,
+    pub(crate) granted: Granted,
+    pub(crate) limits: BenchLimits,
+    pub(crate) logs: Arc<AttemptLogs>,
+    pub(crate) started: Arc<AtomicU64>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// How a round went.
+#[derive(Debug)]
+pub(crate) enum RoundEnd {
+    /// Every side was measured.
+    Measured(RoundResult),
+    /// A side failed.
+    Failed(Failure),
+    /// The box failed.
+    Broken(String),
+    /// It was told to stop.
+    Stopped,
+}
+
+/// Measures a round on this slot.
+pub(crate) async fn measure(bench: &Bench, round: u32, slot: &mut Slot) -> RoundEnd {
+    let mut sides: Vec<&Side> = bench.sides.iter().collect();
+    match order(bench.spec.seed, round) {
+        Order::BaselineFirst => {}
+        Order::ChallengerFirst => sides.reverse(),
+    }
+    let mut invocations = Vec::with_capacity(sides.len());
+    for side in sides {
+        match bench.invoke(side, round, slot).await {
+            Ok(invocation) => invocations.push(invocation),
+            Err(end) => return end,
+        }
+    }
+    RoundEnd::Measured(RoundResult { attempt: bench.attempt, epoch: bench.epoch, round, invocations })
+}
+
+impl Bench {
+    async fn invoke(&self, side: &Side, round: u32, slot: &mut Slot) -> Result<Invocation, RoundEnd> {
+        slot.scratch.empty().map_err(|error| RoundEnd::Broken(format!("the scratch folder: {error}")))?;
+        let (home, output) = (slot.scratch.home().to_owned(), slot.scratch.output());
+        let dir = side.dir.as_deref().unwrap_or(&home);
+        let around = Surroundings { attempt: self.attempt, arm: side.arm, dir, home: &home, output: &output, round };
+        let step = &self.spec.steps.run;
+        let process = Process {
+            argv: fill(&step.command, &around, self.spec.seed),
+            env: around.environment(&self.spec),
+            cwd: dir,
+            cpus: Some(&self.granted.cpus),
+            fifo: self.spec.cores.scheduler == Scheduler::Fifo,
+            own_cpuset: self.spec.cores.isolation == Isolation::Required && !self.granted.isolated,
+            isolation_required: self.spec.cores.isolation == Isolation::Required,
+            isolated: self.granted.isolated,
+            timeout: step.timeout,
+            limits: &self.limits,
+            stage: Stage::Run,
+            arm: side.arm,
+        };
+        match process.run(slot, &self.logs, &self.started, &self.stop).await {
+            Outcome::Well(ended) => self.read(side, &ended, output).await,
+            Outcome::Failed(cause) => Err(RoundEnd::Failed(self.failure(side, Stage::Run, cause))),
+            Outcome::Broken(why) => Err(RoundEnd::Broken(why)),
+            Outcome::Stopped => Err(RoundEnd::Stopped),
+        }
+    }
+
+    async fn read(&self, side: &Side, ended: &Ended, output: PathBuf) -> Result<Invocation, RoundEnd> {
+        let wall = Duration::from_nanos(ended.wall_ns);
+        let measured = match self.spec.format {
+            Format::Process => Ok(measured_process(wall, &ended.usage)),
+            format @ (Format::Auto
+            | Format::PytestBenchmark
+            | Format::Hyperfine
+            | Format::Criterion
+            | Format::DarwinSamples) => result::read(format, output, self.limits.output_max_bytes).await,
+        };
+        let fail = |cause| RoundEnd::Failed(self.failure(side, Stage::Read, cause));
+        let measured = measured.map_err(fail)?;
+        let mut observations: BTreeMap<SeriesKey, Observation> = measured.observations();
+        if observations.is_empty() {
+            let why = "no statistic in it is above zero, so nothing can be compared".to_owned();
+            return Err(fail(FailureCause::Unreadable(why)));
+        }
+        if let Some(peak) = peak_memory(&ended.usage) {
+            observations.extend(peak.observations());
+        }
+        Ok(Invocation { arm: side.arm, observations, wall, usage: ended.usage, samples: None })
+    }
+
+    fn failure(&self, side: &Side, stage: Stage, cause: FailureCause) -> Failure {
+        Failure { stage, arm: side.arm, variant: side.label.clone(), cause, log_tail: self.logs.tail() }
+    }
+}

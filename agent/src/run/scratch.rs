@@ -1,0 +1,116 @@
+//! A slot's folders on tmpfs: what a bench may write to, emptied before every invocation.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+
+/// Where shared memory is mounted on every Linux that we know.
+const SHARED_MEMORY: &str = "/dev/shm";
+/// The digits of a digest that name a folder: enough that no two agents of a box meet.
+const NAME_DIGITS: usize = 16;
+
+/// The folder for the scratch of an agent with this state folder: on tmpfs where there is one that takes files.
+pub(crate) fn scratch_root(state_dir: &Path) -> PathBuf {
+    let name = format!("darwin-{}", short_name(state_dir));
+    let shared = Path::new(SHARED_MEMORY);
+    let on_tmpfs = statfs(shared).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC);
+    let writable = nix::unistd::access(shared, nix::unistd::AccessFlags::W_OK).is_ok();
+    if on_tmpfs && writable { shared.join(name) } else { state_dir.join("scratch") }
+}
+
+/// A name for things of this state folder that must not meet those of another agent.
+pub(crate) fn short_name(state_dir: &Path) -> String {
+    let digest = blake3::hash(state_dir.as_os_str().as_encoded_bytes());
+    digest.to_hex().chars().take(NAME_DIGITS).collect()
+}
+
+/// The folders of one slot. Paths are as long for every invocation of either side.
+#[derive(Debug, Clone)]
+pub(crate) struct Scratch {
+    home: PathBuf,
+    out: PathBuf,
+}
+
+impl Scratch {
+    /// The folders under `root` for a slot of this name, which are made and emptied.
+    pub(crate) fn open(root: &Path, name: &str) -> io::Result<Self> {
+        let scratch = Self { home: root.join(name).join("home"), out: root.join(name).join("out") };
+        scratch.empty()?;
+        Ok(scratch)
+    }
+
+    /// `HOME`, `TMPDIR`, and the working folder of a command without files.
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// Where a bench writes its result: a file that is not there yet.
+    pub(crate) fn output(&self) -> PathBuf {
+        self.out.join("result")
+    }
+
+    /// Makes both folders anew unless they are empty.
+    pub(crate) fn empty(&self) -> io::Result<()> {
+        for folder in [&self.home, &self.out] {
+            match fs::read_dir(folder) {
+                Ok(mut entries) if entries.next().is_none() => continue,
+                Ok(_) => remove_all(folder)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            fs::create_dir_all(folder)?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes a folder, also where a bench took the right to do so away from its own folders.
+pub(crate) fn remove_all(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            unlock(folder);
+            fs::remove_dir_all(folder)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+/// Takes back the right to list and change folders. What cannot be unlocked shows when it cannot be removed.
+fn unlock(folder: &Path) {
+    let _ = fs::set_permissions(folder, fs::Permissions::from_mode(0o700));
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            unlock(&entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invocation_finds_nothing_of_the_one_before() {
+        let root = tempfile::tempdir().unwrap();
+        let scratch = Scratch::open(root.path(), "s0").unwrap();
+        fs::write(scratch.output(), "1").unwrap();
+        fs::create_dir(scratch.home().join("locked")).unwrap();
+        fs::write(scratch.home().join("locked/file"), "1").unwrap();
+        fs::set_permissions(scratch.home().join("locked"), fs::Permissions::from_mode(0o000)).unwrap();
+        scratch.empty().unwrap();
+        assert!(!scratch.output().exists());
+        assert_eq!(fs::read_dir(scratch.home()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn folders_of_two_agents_differ_and_are_as_long() {
+        let (a, b) = (scratch_root(Path::new("/var/a")), scratch_root(Path::new("/var/b")));
+        assert_ne!(a, b);
+        assert_eq!(a.as_os_str().len(), b.as_os_str().len());
+    }
+}
