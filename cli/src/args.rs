@@ -21,7 +21,7 @@ use crate::pack::Reference;
                   5 the job failed, 6 cancelled or out of time, 7 coordinator unreachable, 70 a bug.\n\
                   Without a coordinator, darwin runs one, with an agent, in its own process."
 )]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -33,7 +33,7 @@ pub struct Cli {
 /// What every command takes.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
-pub struct Global {
+pub(crate) struct Global {
     /// The coordinator, as http://HOST:PORT; `embedded` for the one in this process
     #[arg(long, global = true, value_name = "URL", env = "DARWIN_COORDINATOR")]
     pub coordinator: Option<String>,
@@ -53,7 +53,7 @@ pub struct Global {
 
 /// How a report is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OutputFormat {
+pub(crate) enum OutputFormat {
     /// For a terminal
     Human,
     /// For programs
@@ -68,7 +68,7 @@ pub enum OutputFormat {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Try it: a real compare of a shipped example, one that gets APPROVE and one that gets REJECT
     Demo(DemoArgs),
     /// Is the system fit to measure? Coordinator, stores and every agent
@@ -101,7 +101,7 @@ pub enum Command {
 
 /// `darwin demo`.
 #[derive(Debug, Args)]
-pub struct DemoArgs {
+pub(crate) struct DemoArgs {
     /// Keep the example's files and say where they are
     #[arg(long)]
     pub keep: bool,
@@ -109,7 +109,7 @@ pub struct DemoArgs {
 
 /// `darwin gate`.
 #[derive(Debug, Args)]
-pub struct GateArgs {
+pub(crate) struct GateArgs {
     /// The baseline's result file, or the folder target/criterion
     #[arg(value_name = "BASELINE", required_unless_present_any = ["baseline", "challenger"])]
     pub baseline_file: Option<PathBuf>,
@@ -135,7 +135,7 @@ pub struct GateArgs {
 
 /// How strict the gate is.
 #[derive(Debug, Args)]
-pub struct PolicyArgs {
+pub(crate) struct PolicyArgs {
     /// The chance of a wrong verdict, over all findings
     #[arg(long, value_name = "SHARE")]
     pub alpha: Option<f64>,
@@ -171,7 +171,7 @@ fn mode(text: &str) -> Result<Mode, String> {
 
 /// What becomes of INCONCLUSIVE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Inconclusive {
+pub(crate) enum Inconclusive {
     /// Exit code 0
     Pass,
     /// Exit code 1
@@ -180,7 +180,7 @@ pub enum Inconclusive {
 
 /// `darwin compare`.
 #[derive(Debug, Args)]
-pub struct CompareArgs {
+pub(crate) struct CompareArgs {
     /// The suite, as darwin.toml names it; may be left out if there is one
     #[arg(long, short, value_name = "SUITE")]
     pub suite: Option<String>,
@@ -200,7 +200,7 @@ pub struct CompareArgs {
 
 /// What is said about submitting.
 #[derive(Debug, Args)]
-pub struct SubmitArgs {
+pub(crate) struct SubmitArgs {
     /// Wait for the end (this is the default)
     #[arg(long, conflicts_with = "detach")]
     pub wait: bool,
@@ -217,7 +217,7 @@ pub struct SubmitArgs {
 
 /// `darwin measure`.
 #[derive(Debug, Args)]
-pub struct MeasureArgs {
+pub(crate) struct MeasureArgs {
     /// The suite, as darwin.toml names it
     #[arg(long, short, value_name = "SUITE", conflicts_with_all = ["command", "shell"])]
     pub suite: Option<String>,
@@ -249,7 +249,7 @@ pub struct MeasureArgs {
 
 /// `darwin job`.
 #[derive(Debug, Subcommand)]
-pub enum JobCommand {
+pub(crate) enum JobCommand {
     /// Jobs, the newest first
     List(JobListArgs),
     /// One job in full
@@ -277,7 +277,7 @@ pub enum JobCommand {
 
 /// Names a job.
 #[derive(Debug, Args)]
-pub struct JobId {
+pub(crate) struct JobId {
     /// The job's id, or its first characters
     #[arg(value_name = "JOB")]
     pub job: String,
@@ -285,7 +285,7 @@ pub struct JobId {
 
 /// `darwin job list`.
 #[derive(Debug, Args)]
-pub struct JobListArgs {
+pub(crate) struct JobListArgs {
     /// Only in this state: queued, active, approve, reject, inconclusive, measured, failed, cancelled, expired, parked
     #[arg(long, value_name = "STATE")]
     pub state: Vec<String>,
@@ -305,7 +305,7 @@ pub struct JobListArgs {
 
 /// `darwin agent`.
 #[derive(Debug, Subcommand)]
-pub enum AgentCommand {
+pub(crate) enum AgentCommand {
     /// All agents
     List,
     /// One agent with its sensor
@@ -318,7 +318,7 @@ pub enum AgentCommand {
 
 /// Names an agent.
 #[derive(Debug, Args)]
-pub struct AgentName {
+pub(crate) struct AgentName {
     /// The agent's id
     #[arg(value_name = "AGENT")]
     pub agent: String,
@@ -326,14 +326,14 @@ pub struct AgentName {
 
 /// `darwin verdict`.
 #[derive(Debug, Subcommand)]
-pub enum VerdictCommand {
+pub(crate) enum VerdictCommand {
     /// A past verdict in full
     Show(JobId),
 }
 
 /// `darwin history`.
 #[derive(Debug, Args)]
-pub struct HistoryArgs {
+pub(crate) struct HistoryArgs {
     /// The suite
     #[arg(long, short, value_name = "SUITE")]
     pub suite: String,
@@ -353,7 +353,7 @@ pub struct HistoryArgs {
 
 /// `darwin init`.
 #[derive(Debug, Args)]
-pub struct InitArgs {
+pub(crate) struct InitArgs {
     /// The repository's folder
     #[arg(value_name = "FOLDER", default_value = ".")]
     pub folder: PathBuf,

@@ -10,7 +10,7 @@ use crate::pack::PackError;
 
 /// A command that did not do its work.
 #[derive(Debug)]
-pub struct Failed {
+pub(crate) struct Failed {
     /// What the process ends with.
     pub code: ExitCode,
     /// What the person reads.
@@ -19,7 +19,7 @@ pub struct Failed {
 
 /// What the person reads.
 #[derive(Debug)]
-pub enum Message {
+pub(crate) enum Message {
     /// What, where, and what would be right.
     Text(String),
     /// A `darwin.toml` with lines to point at.
@@ -28,22 +28,22 @@ pub enum Message {
 
 impl Failed {
     /// With this code and text.
-    pub fn new(code: ExitCode, text: impl fmt::Display) -> Self {
+    pub(crate) fn new(code: ExitCode, text: impl fmt::Display) -> Self {
         Self { code, message: Message::Text(text.to_string()) }
     }
 
     /// Wrong usage, or a bad file of the user's.
-    pub fn usage(text: impl fmt::Display) -> Self {
+    pub(crate) fn usage(text: impl fmt::Display) -> Self {
         Self::new(ExitCode::Usage, text)
     }
 
     /// This machine or the coordinator is not fit.
-    pub fn system(text: impl fmt::Display) -> Self {
+    pub(crate) fn system(text: impl fmt::Display) -> Self {
         Self::new(ExitCode::NotOk, text)
     }
 
     /// A peer that does not keep to the protocol.
-    pub fn protocol(what: &str, why: impl fmt::Display) -> Self {
+    pub(crate) fn protocol(what: &str, why: impl fmt::Display) -> Self {
         Self::new(
             ExitCode::NotOk,
             format!("the coordinator sent {what} that cannot be read: {why}; is it of another version?"),
@@ -88,7 +88,7 @@ impl From<Status> for Failed {
 }
 
 /// A call that failed: unreachable if nobody answered, else what the coordinator said.
-pub fn call(url: &str) -> impl Fn(Status) -> Failed + '_ {
+pub(crate) fn call(url: &str) -> impl Fn(Status) -> Failed + '_ {
     move |status| {
         if is_away(&status) {
             return unreachable(url, &status);
@@ -98,14 +98,14 @@ pub fn call(url: &str) -> impl Fn(Status) -> Failed + '_ {
 }
 
 /// Whether nobody answered, or the answer broke off: worth another try.
-pub fn is_away(status: &Status) -> bool {
+pub(crate) fn is_away(status: &Status) -> bool {
     use std::error::Error as _;
     let transport = status.source().is_some_and(|source| source.is::<tonic::transport::Error>());
     status.code() == Code::Unavailable || transport || (status.code() == Code::Unknown && status.source().is_some())
 }
 
 /// Nobody answers at this address.
-pub fn unreachable(url: &str, error: &dyn std::error::Error) -> Failed {
+pub(crate) fn unreachable(url: &str, error: &dyn std::error::Error) -> Failed {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;

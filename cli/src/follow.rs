@@ -29,7 +29,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A person's or the system's wish to stop.
 #[derive(Debug)]
-pub struct Stops {
+pub(crate) struct Stops {
     interrupt: Signal,
     terminate: Signal,
 }
@@ -44,13 +44,13 @@ enum Stop {
 
 impl Stops {
     /// From now on, signals are asked about here instead of ending the process.
-    pub fn listen() -> Result<Self, Failed> {
+    pub(crate) fn listen() -> Result<Self, Failed> {
         let listen = |kind| signal(kind).map_err(|e| Failed::system(format!("cannot listen to signals: {e}")));
         Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
 
     /// Any of them.
-    pub async fn any(&mut self) {
+    pub(crate) async fn any(&mut self) {
         self.next().await;
     }
 
@@ -64,7 +64,7 @@ impl Stops {
 
 /// What Ctrl-C does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnInterrupt {
+pub(crate) enum OnInterrupt {
     /// Cancels the job; twice leaves it running.
     Cancel,
     /// Leaves it running.
@@ -72,7 +72,7 @@ pub enum OnInterrupt {
 }
 
 /// Follows the job to its end and gives the report on it.
-pub async fn follow(
+pub(crate) async fn follow(
     session: &Session,
     job_id: &str,
     ui: &Ui,
@@ -96,7 +96,7 @@ pub async fn follow(
 }
 
 /// A client for jobs whose messages may be as large as the protocol allows.
-pub fn client(channel: Channel) -> JobsClient<Channel> {
+pub(crate) fn client(channel: Channel) -> JobsClient<Channel> {
     JobsClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES)
 }
 
@@ -218,7 +218,7 @@ impl Following {
 }
 
 /// Who submits, for lists: the user's name as the environment has it.
-pub fn submitter() -> String {
+pub(crate) fn submitter() -> String {
     ["USER", "LOGNAME"]
         .iter()
         .filter_map(|name| std::env::var(name).ok())

@@ -10,7 +10,7 @@ use crate::failure::Failed;
 
 /// What was seen of a job while it was followed, and is not told of a finished one.
 #[derive(Debug, Clone, Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// The CPUs of the last attempt.
     pub cpus: String,
     /// The rounds of the last attempt.
@@ -19,7 +19,7 @@ pub struct Seen {
 
 impl Seen {
     /// Remembers what this state of the job tells.
-    pub fn look_at(&mut self, job: &v1::Job) {
+    pub(crate) fn look_at(&mut self, job: &v1::Job) {
         if let Some(progress) = &job.progress {
             if !progress.cpus.is_empty() {
                 self.cpus.clone_from(&progress.cpus);
@@ -30,7 +30,7 @@ impl Seen {
 }
 
 /// The report on a finished job; none if it has not finished.
-pub fn report(job: &v1::Job, seen: &Seen) -> Result<Option<Report>, Failed> {
+pub(crate) fn report(job: &v1::Job, seen: &Seen) -> Result<Option<Report>, Failed> {
     let Some(outcome) = job.outcome.clone() else { return Ok(None) };
     let outcome = Outcome::try_from(outcome).map_err(|e| Failed::protocol("an outcome", e))?;
     let mut header = header(job);
@@ -46,7 +46,7 @@ pub fn report(job: &v1::Job, seen: &Seen) -> Result<Option<Report>, Failed> {
 }
 
 /// What is known of any job.
-pub fn header(job: &v1::Job) -> Header {
+pub(crate) fn header(job: &v1::Job) -> Header {
     let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let spec = job.spec.as_ref();
     let (baseline, challenger) = match spec.and_then(|spec| spec.work.as_ref()) {
@@ -71,7 +71,7 @@ pub fn header(job: &v1::Job) -> Header {
 }
 
 /// The state's word, as lists and filters have it.
-pub fn state_word(job: &v1::Job) -> &'static str {
+pub(crate) fn state_word(job: &v1::Job) -> &'static str {
     use v1::outcome::Kind;
     match job.state() {
         v1::JobState::Unspecified => "unknown",

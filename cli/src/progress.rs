@@ -14,7 +14,7 @@ const TICK: Duration = Duration::from_millis(120);
 
 /// What is drawn while a job is followed.
 #[derive(Debug)]
-pub enum Progress {
+pub(crate) enum Progress {
     /// Nothing.
     Silent,
     /// A line whenever something else is to be said.
@@ -28,7 +28,7 @@ pub enum Progress {
 
 impl Progress {
     /// As the terminal and the flags ask for.
-    pub fn new(ui: &Ui) -> Self {
+    pub(crate) fn new(ui: &Ui) -> Self {
         if ui.draws_progress() {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
             bar.set_style(style("{spinner} {elapsed} {msg}"));
@@ -42,7 +42,7 @@ impl Progress {
     }
 
     /// The job is now like this.
-    pub fn update(&mut self, job: &v1::Job) {
+    pub(crate) fn update(&mut self, job: &v1::Job) {
         match self {
             Self::Silent => {}
             Self::Lines { last } => {
@@ -57,7 +57,7 @@ impl Progress {
     }
 
     /// A sentence in between.
-    pub fn say(&self, text: &str) {
+    pub(crate) fn say(&self, text: &str) {
         match self {
             Self::Silent | Self::Lines { .. } => say(text),
             Self::Bar(bar) => bar.suspend(|| say(text)),
@@ -65,7 +65,7 @@ impl Progress {
     }
 
     /// Clears the bar.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         if let Self::Bar(bar) = self {
             bar.finish_and_clear();
         }

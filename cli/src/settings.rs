@@ -14,7 +14,7 @@ const EMBEDDED: &str = "embedded";
 
 /// Which coordinator a command talks to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
+pub(crate) enum Target {
     /// One that runs already, at this URL.
     Remote(String),
     /// One in this process.
@@ -30,7 +30,7 @@ struct UserConfig {
 
 impl Target {
     /// What the command line or the environment says, else the user's config file, else the embedded one.
-    pub fn choose(given: Option<&str>) -> Result<Self, Failed> {
+    pub(crate) fn choose(given: Option<&str>) -> Result<Self, Failed> {
         match given {
             Some(text) if !text.trim().is_empty() => Self::parse(text).map_err(|e| Failed::usage(format!("--coordinator: {e}"))),
             _ => match user_config()? {
@@ -75,7 +75,7 @@ fn user_config() -> Result<(Option<String>, PathBuf), Failed> {
 }
 
 /// The text of a file that must be small.
-pub fn read_small(path: &Path) -> std::io::Result<String> {
+pub(crate) fn read_small(path: &Path) -> std::io::Result<String> {
     use std::io::Read as _;
     let mut text = String::new();
     std::fs::File::open(path)?.take(MAX_CONFIG_BYTES + 1).read_to_string(&mut text)?;
@@ -90,7 +90,7 @@ fn project_dirs() -> Option<ProjectDirs> {
 }
 
 /// Where the embedded coordinator and agent keep their state: `DARWIN_DATA_DIR`, or the user's data folder.
-pub fn data_dir() -> Result<PathBuf, Failed> {
+pub(crate) fn data_dir() -> Result<PathBuf, Failed> {
     if let Some(dir) = std::env::var_os("DARWIN_DATA_DIR").filter(|dir| !dir.is_empty()) {
         return std::path::absolute(dir).map_err(|e| Failed::usage(format!("DARWIN_DATA_DIR: {e}")));
     }

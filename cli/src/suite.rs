@@ -11,7 +11,7 @@ use crate::pack::PackRoot;
 
 /// A suite with where it was found.
 #[derive(Debug)]
-pub struct FoundSuite {
+pub(crate) struct FoundSuite {
     /// The project.
     pub project: ProjectName,
     /// The suite's name.
@@ -25,7 +25,7 @@ pub struct FoundSuite {
 impl FoundSuite {
     /// From the given file, or from the nearest one from the working directory upward. Without a name there must be
     /// one suite only.
-    pub fn load(file: Option<&Path>, name: Option<&str>) -> Result<Self, Failed> {
+    pub(crate) fn load(file: Option<&Path>, name: Option<&str>) -> Result<Self, Failed> {
         let path = match file {
             Some(path) => path.to_owned(),
             None => nearest()?,
@@ -39,7 +39,7 @@ impl FoundSuite {
     }
 
     /// The suite of this name in a file that is read already.
-    pub fn choose(config: Config, folder: PathBuf, file: &str, name: Option<&str>) -> Result<Self, Failed> {
+    pub(crate) fn choose(config: Config, folder: PathBuf, file: &str, name: Option<&str>) -> Result<Self, Failed> {
         let (name, suite) = match name {
             Some(name) => config.suite(name).map_err(|e| Failed::usage(format!("{file}: {e}")))?,
             None => {
@@ -58,13 +58,13 @@ impl FoundSuite {
     }
 
     /// The job that runs this suite.
-    pub fn spec(&self, work: Work, seed: u64) -> Result<JobSpec, Failed> {
+    pub(crate) fn spec(&self, work: Work, seed: u64) -> Result<JobSpec, Failed> {
         self.suite.to_spec(&self.project, &self.name, work, seed).map_err(Failed::usage)
     }
 }
 
 /// The project of the nearest `darwin.toml`, if there is one.
-pub fn nearest_project() -> Result<ProjectName, Failed> {
+pub(crate) fn nearest_project() -> Result<ProjectName, Failed> {
     Ok(read(&nearest()?)?.project)
 }
 

@@ -11,7 +11,7 @@ use crate::failure::{Failed, Message};
 
 /// How this process talks to people and machines.
 #[derive(Debug, Clone)]
-pub struct Ui {
+pub(crate) struct Ui {
     format: OutputFormat,
     output: Option<PathBuf>,
     quiet: bool,
@@ -20,7 +20,7 @@ pub struct Ui {
 
 impl Ui {
     /// As the command line says.
-    pub fn new(global: &Global) -> Self {
+    pub(crate) fn new(global: &Global) -> Self {
         Self {
             format: global.format,
             output: global.output.clone(),
@@ -30,22 +30,22 @@ impl Ui {
     }
 
     /// The report's format.
-    pub fn format(&self) -> OutputFormat {
+    pub(crate) fn format(&self) -> OutputFormat {
         self.format
     }
 
     /// Whether a person watches progress on a terminal.
-    pub fn draws_progress(&self) -> bool {
+    pub(crate) fn draws_progress(&self) -> bool {
         !self.quiet && io::stderr().is_terminal()
     }
 
     /// Whether standard error may have lines of progress.
-    pub fn tells_progress(&self) -> bool {
+    pub(crate) fn tells_progress(&self) -> bool {
         !self.quiet
     }
 
     /// A hint on standard error; nothing when quiet.
-    pub fn hint(&self, text: &str) {
+    pub(crate) fn hint(&self, text: &str) {
         if !self.quiet {
             self.warn(text);
         }
@@ -53,7 +53,7 @@ impl Ui {
 
     /// A line on standard error, quiet or not.
     #[expect(clippy::unused_self, reason = "reads as the other voices of the interface")]
-    pub fn warn(&self, text: &str) {
+    pub(crate) fn warn(&self, text: &str) {
         // Nobody is left to tell if standard error is gone.
         let _ = writeln!(io::stderr(), "darwin: {text}");
     }
@@ -62,7 +62,7 @@ impl Ui {
     ///
     /// The line ends standard output where that is for people or logs; JSON and JUnit must stay whole, so there it
     /// goes to standard error.
-    pub fn report(&self, report: &Report) -> Result<(), Failed> {
+    pub(crate) fn report(&self, report: &Report) -> Result<(), Failed> {
         let text = match self.format {
             OutputFormat::Human => {
                 let colour = self.output.is_none() && colours();
@@ -86,7 +86,7 @@ impl Ui {
     }
 
     /// A table or text for people, or JSON; the other formats have nothing to say here.
-    pub fn show(&self, command: &str, human: impl FnOnce() -> String, json: impl FnOnce() -> Value) -> Result<(), Failed> {
+    pub(crate) fn show(&self, command: &str, human: impl FnOnce() -> String, json: impl FnOnce() -> Value) -> Result<(), Failed> {
         match self.format {
             OutputFormat::Human => self.emit(&human()),
             OutputFormat::Json => self.emit(&pretty(&json())),
@@ -97,7 +97,7 @@ impl Ui {
     }
 
     /// The line for machines, at the end of standard output, or on standard error where that must stay whole.
-    pub fn machine_line(&self, line: &str) -> Result<(), Failed> {
+    pub(crate) fn machine_line(&self, line: &str) -> Result<(), Failed> {
         let whole = matches!(self.format, OutputFormat::Json | OutputFormat::Junit) && self.output.is_none();
         if whole {
             // Nobody is left to tell if standard error is gone.
@@ -108,7 +108,7 @@ impl Ui {
     }
 
     /// To the file of `--output`, or to standard output.
-    pub fn emit(&self, text: &str) -> Result<(), Failed> {
+    pub(crate) fn emit(&self, text: &str) -> Result<(), Failed> {
         match &self.output {
             Some(path) => {
                 write_whole(path, text.as_bytes()).map_err(|e| Failed::usage(format!("cannot write {}: {e}", path.display())))
@@ -118,7 +118,7 @@ impl Ui {
     }
 
     /// The Markdown report on the job's page on GitHub, if this runs there. Best effort: it never changes the code.
-    pub fn github_summary(&self, report: &Report) {
+    pub(crate) fn github_summary(&self, report: &Report) {
         let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) else { return };
         let text = format!("{}\n", report::markdown(report));
         let appended = std::fs::OpenOptions::new()
@@ -132,7 +132,7 @@ impl Ui {
     }
 
     /// Why a command failed, on standard error.
-    pub fn failed(&self, failed: Failed) {
+    pub(crate) fn failed(&self, failed: Failed) {
         match failed.message {
             Message::Text(text) => self.warn(&text),
             Message::Config(error) => {
@@ -150,7 +150,7 @@ fn colours() -> bool {
 }
 
 /// Raw bytes to standard output. A reader that has had enough (`| head`) is no error.
-pub fn to_stdout(bytes: &[u8]) -> Result<(), Failed> {
+pub(crate) fn to_stdout(bytes: &[u8]) -> Result<(), Failed> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
@@ -182,7 +182,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// A table for people: aligned columns, names fit for a terminal, no lines.
-pub fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
+pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     use comfy_table::{ContentArrangement, Table, presets};
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(head);
@@ -196,7 +196,7 @@ pub fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
 }
 
 /// A time for people, in UTC: `2025-11-24 16:02:11`; empty for none.
-pub fn utc(unix_ms: u64) -> String {
+pub(crate) fn utc(unix_ms: u64) -> String {
     if unix_ms == 0 {
         return String::new();
     }

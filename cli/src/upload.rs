@@ -18,7 +18,7 @@ const MAX_ASKED: usize = 10_000;
 
 /// What was sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Sent {
+pub(crate) struct Sent {
     /// How many blobs.
     pub blobs: usize,
     /// What they weigh together, in bytes.
@@ -26,7 +26,7 @@ pub struct Sent {
 }
 
 /// Asks what is lacking and sends that.
-pub async fn send(channel: Channel, url: &str, blobs: &Blobs) -> Result<Sent, Failed> {
+pub(crate) async fn send(channel: Channel, url: &str, blobs: &Blobs) -> Result<Sent, Failed> {
     if blobs.is_empty() {
         return Ok(Sent::default());
     }

@@ -13,7 +13,7 @@ use thiserror::Error;
 #[command(name = "darwin-coordinator", version)]
 pub struct CoordinatorConfig {
     /// Where to listen. Only loopback: other addresses need TLS, which this version does not have.
-    #[arg(long, env = "DARWIN_LISTEN", default_value = "127.0.0.1:7461", value_name = "ADDRESS")]
+    #[arg(long, env = "DARWIN_LISTEN", default_value = "127.0.0.1:7411", value_name = "ADDRESS")]
     pub listen: SocketAddr,
     /// The folder of ledger, archive and blobs. It belongs to one coordinator at a time.
     #[arg(

@@ -4,7 +4,6 @@
 mod domain;
 
 use darwin_gate::{Observation, Policy, SeriesKey, Verdict};
-use darwin_proto::convert::ConvertError;
 use darwin_proto::v1;
 use darwin_shared::attempt::AttemptUpdate;
 use darwin_shared::fleet::{AgentFacts, SensorReport};
@@ -85,9 +84,9 @@ proptest! {
         let mut bytes = v1::JobSpec::from(spec).encode_to_vec();
         let at = at.index(bytes.len());
         bytes[at] = to;
-        if let Ok(spec) = v1::JobSpec::decode(bytes.as_slice()).map(JobSpec::try_from).unwrap_or_else(|_| {
-            Err(ConvertError::new("", "no message"))
-        }) {
+        if let Ok(message) = v1::JobSpec::decode(bytes.as_slice())
+            && let Ok(spec) = JobSpec::try_from(message)
+        {
             spec.check().unwrap();
         }
     }

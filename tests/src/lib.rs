@@ -1,1 +1,10 @@
-//! End-to-end tests, chaos and benchmarks over the real binaries.
+//! End-to-end tests and benchmarks over the real binaries.
+//!
+//! [`World`] starts a coordinator and agents as processes of their own, in folders of their own, on loopback ports of
+//! their own; the tests in `tests/` and the program `darwin-bench` drive them as a user would.
+
+pub mod bench;
+pub mod proc_fs;
+mod world;
+
+pub use world::{Daemon, Finished, World, finish};

@@ -238,6 +238,8 @@ enum Kind {
 
 /// Makes the folders down to the leaf, each ready for the next.
 fn make_leaf(base: &Path, relative: &Path, kind: Kind) -> Result<PathBuf, CgroupError> {
+    let leaf = base.join(relative);
+    clear(&leaf)?;
     let mut dir = base.to_owned();
     for part in relative {
         if kind == Kind::V2 {
@@ -262,8 +264,27 @@ fn make_leaf(base: &Path, relative: &Path, kind: Kind) -> Result<PathBuf, Cgroup
             }
         }
     }
-    kill_all(&dir)?;
-    Ok(dir)
+    Ok(leaf)
+}
+
+/// Kills what is in a leaf and removes it if it is there. A leaf that was killed as a whole must not be used again:
+/// the kernel kills at birth what is born into it by a parent from elsewhere.
+fn clear(leaf: &Path) -> Result<(), CgroupError> {
+    kill_all(leaf)?;
+    for dir in tree(leaf, MAX_DEPTH).iter().rev() {
+        match fs::remove_dir(dir) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(CgroupError::Io { path: dir.clone(), source }),
+        }
+    }
+    Ok(())
+}
+
+/// Replaces an empty v2 leaf by a fresh one.
+pub(super) fn renew(leaf: &Path) -> Result<(), CgroupError> {
+    clear(leaf)?;
+    fs::create_dir(leaf).map_err(|source| CgroupError::Io { path: leaf.to_owned(), source })
 }
 
 /// Kills every process in a cgroup and below it, and waits until none is left. Says how many there were.

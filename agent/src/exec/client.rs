@@ -28,7 +28,7 @@ const ANSWER_SLACK: Duration = Duration::from_secs(20);
 /// The longest that a launcher is waited for once its socket is closed and nothing runs.
 const STOP_BOUND: Duration = Duration::from_secs(15);
 /// A deadline that a clock cannot hold counts as this one.
-const FAR_OFF: Duration = Duration::from_secs(365 * 24 * 3600);
+const FAR_OFF: Duration = Duration::from_hours(365 * 24);
 
 /// How a slot's launcher is set up.
 #[derive(Debug, Clone)]

@@ -105,7 +105,7 @@ pub struct LaunchLimits {
 impl Default for LaunchLimits {
     fn default() -> Self {
         Self {
-            deadline: Duration::from_secs(600),
+            deadline: Duration::from_mins(10),
             grace: Duration::from_secs(2),
             output_max_bytes: 64 << 20,
             file_max_bytes: 64 << 20,
@@ -238,6 +238,8 @@ pub enum Step {
     OomScore,
     /// Binding to its CPUs.
     Affinity,
+    /// The scheduling class.
+    Scheduler,
     /// Becoming the user.
     User,
     /// Giving up ever gaining privileges.
@@ -248,8 +250,6 @@ pub enum Step {
     Stdio,
     /// The working directory.
     Directory,
-    /// The scheduling class.
-    Scheduler,
     /// Signals as a fresh process has them.
     Signals,
     /// Closing every other file.
@@ -268,12 +268,12 @@ impl Step {
         Self::Limits,
         Self::OomScore,
         Self::Affinity,
+        Self::Scheduler,
         Self::User,
         Self::Privileges,
         Self::ParentDeath,
         Self::Stdio,
         Self::Directory,
-        Self::Scheduler,
         Self::Signals,
         Self::Descriptors,
         Self::Exec,

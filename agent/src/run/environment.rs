@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use darwin_shared::formats::Format;
 use darwin_shared::ids::AttemptId;
 use darwin_shared::spec::{Arm, Command, JobSpec};
 
@@ -40,8 +41,10 @@ impl Surroundings<'_> {
         env.insert("DARWIN_ROUND".to_owned(), self.round.to_string());
         env.insert("DARWIN_VARIANT".to_owned(), variant(self.arm).to_owned());
         env.insert("DARWIN_VARIANT_DIR".to_owned(), text(self.dir));
-        // Criterion writes its folder where this says; in the tree, both sides of an earlier round would still lie there.
-        env.insert("CRITERION_HOME".to_owned(), text(self.output));
+        if spec.format == Format::Criterion {
+            // In the variant's own tree the results of earlier rounds would still lie.
+            env.insert("CRITERION_HOME".to_owned(), text(self.output));
+        }
         env
     }
 }

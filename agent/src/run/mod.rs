@@ -12,7 +12,7 @@ mod scratch;
 pub(crate) use environment::{Surroundings, fill};
 pub(crate) use process::{Outcome, Process, Slot};
 pub(crate) use round::{Bench, RoundEnd, Side, measure};
-pub(crate) use scratch::{Scratch, scratch_root};
+pub(crate) use scratch::{Scratch, remove_all, scratch_root, short_name};
 
 /// The most of a log that goes into a failure.
 pub(crate) const LOG_TAIL_BYTES: usize = 16 << 10;

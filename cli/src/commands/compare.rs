@@ -15,7 +15,7 @@ use crate::ui::Ui;
 
 /// A compare, ready to be submitted.
 #[derive(Debug)]
-pub struct Prepared {
+pub(crate) struct Prepared {
     /// What is compared.
     pub work: Work,
     /// The files of both sides.
@@ -23,7 +23,7 @@ pub struct Prepared {
 }
 
 /// Reads and packs all that can be wrong before anything is started.
-pub fn prepare(args: &CompareArgs, ui: &Ui) -> Result<(FoundSuite, Prepared), Failed> {
+pub(crate) fn prepare(args: &CompareArgs, ui: &Ui) -> Result<(FoundSuite, Prepared), Failed> {
     let found = FoundSuite::load(args.submit.config.as_deref(), args.suite.as_deref())?;
     let baseline = pack::pack(&args.baseline, &found.root)?;
     let challenger = pack::pack(&args.challenger, &found.root)?;
@@ -32,7 +32,7 @@ pub fn prepare(args: &CompareArgs, ui: &Ui) -> Result<(FoundSuite, Prepared), Fa
 }
 
 /// Both sides together, with what people should know of them.
-pub fn both(baseline: Packed, challenger: Packed, ui: &Ui) -> Prepared {
+pub(crate) fn both(baseline: Packed, challenger: Packed, ui: &Ui) -> Prepared {
     for warning in baseline.warnings.iter().chain(&challenger.warnings) {
         ui.warn(warning);
     }
@@ -49,7 +49,7 @@ fn same_files(baseline: &Variant, challenger: &Variant) -> bool {
 }
 
 /// Submits what was prepared.
-pub async fn run(
+pub(crate) async fn run(
     args: &CompareArgs,
     (found, prepared): (FoundSuite, Prepared),
     session: &Session,

@@ -19,7 +19,7 @@ use crate::ui::Ui;
 const MAX_TREE_FILES: usize = 100_000;
 
 /// Judges files.
-pub fn run(args: &GateArgs, ui: &Ui) -> Result<ExitCode, Failed> {
+pub(crate) fn run(args: &GateArgs, ui: &Ui) -> Result<ExitCode, Failed> {
     let (baseline, challenger) = sides(args)?;
     let policy = policy(&args.policy, Policy::default())?;
     let read = |files: &[PathBuf]| files.iter().map(|file| read(args.format_in, file, ui)).collect::<Result<Vec<_>, _>>();
@@ -63,7 +63,7 @@ fn side_name(files: &[PathBuf]) -> String {
 }
 
 /// The policy with what the command line says.
-pub fn policy(args: &PolicyArgs, mut policy: Policy) -> Result<Policy, Failed> {
+pub(crate) fn policy(args: &PolicyArgs, mut policy: Policy) -> Result<Policy, Failed> {
     if let Some(alpha) = args.alpha {
         policy.alpha = alpha;
     }

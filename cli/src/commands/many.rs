@@ -20,7 +20,7 @@ use crate::ui::Ui;
 use crate::upload;
 
 /// Submits `count` jobs of this spec and waits for all.
-pub async fn run(
+pub(crate) async fn run(
     spec: &JobSpec,
     blobs: &Blobs,
     count: u32,

@@ -30,18 +30,18 @@ const COMMAND_BUDGET: Duration = Duration::from_hours(24);
 
 /// A measurement, ready to be submitted.
 #[derive(Debug)]
-pub struct Prepared {
+pub(crate) struct Prepared {
     spec: JobSpec,
     blobs: Blobs,
 }
 
 /// Reads and packs all that can be wrong before anything is started.
-pub fn prepare(args: &MeasureArgs, ui: &Ui) -> Result<Prepared, Failed> {
+pub(crate) fn prepare(args: &MeasureArgs, ui: &Ui) -> Result<Prepared, Failed> {
     let seed = args.submit.seed.unwrap_or_else(rand::random);
     let command = match (&args.shell, args.command.as_slice()) {
         (Some(text), _) => Some(Command::Shell(text.clone())),
         (None, []) => None,
-        (None, argv) => Some(Command::Argv(argv.to_vec())),
+        (None, words) => Some(Command::Argv(words.to_vec())),
     };
     if let Some(command) = command {
         let spec = command_spec(command, args.rounds.unwrap_or(1), args.timeout, seed)?;
@@ -97,7 +97,7 @@ fn suite_name(command: &Command) -> String {
 }
 
 /// Submits what was prepared, once or many times.
-pub async fn run(args: &MeasureArgs, prepared: Prepared, session: &Session, ui: &Ui) -> Result<ExitCode, Failed> {
+pub(crate) async fn run(args: &MeasureArgs, prepared: Prepared, session: &Session, ui: &Ui) -> Result<ExitCode, Failed> {
     let Prepared { spec, blobs } = prepared;
     if let Some(count) = args.count {
         return many::run(&spec, &blobs, count, args.quiet_jobs, session, ui).await;

@@ -1,16 +1,16 @@
 //! One module for each command.
 
-pub mod agent;
-pub mod check;
-pub mod compare;
-pub mod demo;
-pub mod gate;
-pub mod history;
-pub mod init;
-pub mod job;
-pub mod many;
-pub mod measure;
-pub mod verdict;
+pub(crate) mod agent;
+pub(crate) mod check;
+pub(crate) mod compare;
+pub(crate) mod demo;
+pub(crate) mod gate;
+pub(crate) mod history;
+pub(crate) mod init;
+pub(crate) mod job;
+pub(crate) mod many;
+pub(crate) mod measure;
+pub(crate) mod verdict;
 
 use darwin_gate::Decision;
 use darwin_shared::exit_code::ExitCode;

@@ -18,7 +18,7 @@ const READ_BYTES: usize = 128 << 10;
 
 /// Where the bytes of a blob are.
 #[derive(Debug, Clone)]
-pub enum BlobSource {
+pub(crate) enum BlobSource {
     /// Here.
     Memory(Bytes),
     /// In a temporary file that goes away with the last of its blobs.
@@ -41,7 +41,7 @@ pub enum BlobSource {
 
 impl BlobSource {
     /// How long the blob is, in bytes.
-    pub fn size_bytes(&self) -> u64 {
+    pub(crate) fn size_bytes(&self) -> u64 {
         match self {
             Self::Memory(bytes) => bytes.len() as u64,
             Self::Spooled { size_bytes, .. } | Self::Disk { size_bytes, .. } => *size_bytes,
@@ -49,7 +49,7 @@ impl BlobSource {
     }
 
     /// At most `limit` bytes from `offset` on; empty only at the end.
-    pub fn read_at(&self, offset: u64, limit: usize) -> io::Result<Bytes> {
+    pub(crate) fn read_at(&self, offset: u64, limit: usize) -> io::Result<Bytes> {
         let left = self.size_bytes().saturating_sub(offset);
         let want = usize::try_from(left).unwrap_or(usize::MAX).min(limit);
         match self {
@@ -74,7 +74,7 @@ fn read_exactly(file: &mut File, offset: u64, want: usize) -> io::Result<Bytes> 
 
 /// The contents of an artifact, each once.
 #[derive(Debug, Default)]
-pub struct Blobs {
+pub(crate) struct Blobs {
     by_digest: BTreeMap<Digest, BlobSource>,
     in_memory_bytes: u64,
     spool: Option<(Arc<Mutex<File>>, u64)>,
@@ -82,12 +82,12 @@ pub struct Blobs {
 
 impl Blobs {
     /// Takes a blob whose digest is known.
-    pub fn add(&mut self, digest: Digest, source: BlobSource) {
+    pub(crate) fn add(&mut self, digest: Digest, source: BlobSource) {
         self.by_digest.entry(digest).or_insert(source);
     }
 
     /// Reads a stream of `size_bytes` to its end, keeps its bytes and gives its digest.
-    pub fn take_stream(&mut self, stream: &mut impl Read, size_bytes: u64) -> io::Result<Digest> {
+    pub(crate) fn take_stream(&mut self, stream: &mut impl Read, size_bytes: u64) -> io::Result<Digest> {
         if size_bytes <= KEEP_IN_MEMORY_BYTES && self.in_memory_bytes + size_bytes <= MEMORY_BUDGET_BYTES {
             let mut bytes = Vec::with_capacity(usize::try_from(size_bytes).unwrap_or(0));
             stream.take(size_bytes).read_to_end(&mut bytes)?;
@@ -118,31 +118,31 @@ impl Blobs {
     }
 
     /// Hashes a file where it is and remembers where that was.
-    pub fn take_file(&mut self, path: PathBuf) -> io::Result<(Digest, u64)> {
+    pub(crate) fn take_file(&mut self, path: PathBuf) -> io::Result<(Digest, u64)> {
         let (digest, size_bytes) = copy_hashed(&mut File::open(&path)?, &mut io::sink())?;
         self.add(digest, BlobSource::Disk { path, size_bytes });
         Ok((digest, size_bytes))
     }
 
     /// Both sides' blobs together, each once.
-    pub fn merge(&mut self, other: Self) {
+    pub(crate) fn merge(&mut self, other: Self) {
         for (digest, source) in other.by_digest {
             self.add(digest, source);
         }
     }
 
     /// All digests, in order.
-    pub fn digests(&self) -> impl Iterator<Item = &Digest> {
+    pub(crate) fn digests(&self) -> impl Iterator<Item = &Digest> {
         self.by_digest.keys()
     }
 
     /// The blob of this digest.
-    pub fn get(&self, digest: &Digest) -> Option<&BlobSource> {
+    pub(crate) fn get(&self, digest: &Digest) -> Option<&BlobSource> {
         self.by_digest.get(digest)
     }
 
     /// Whether there is nothing to send.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.by_digest.is_empty()
     }
 }

@@ -15,12 +15,12 @@ use darwin_shared::ids::Digest;
 use darwin_shared::spec::{Source, Variant};
 use thiserror::Error;
 
-pub use blobs::{BlobSource, Blobs};
-pub use reference::{Reference, ReferenceError};
+pub(crate) use blobs::{BlobSource, Blobs};
+pub(crate) use reference::Reference;
 
 /// Where a side's files come from, and which of them belong to it.
 #[derive(Debug)]
-pub struct PackRoot {
+pub(crate) struct PackRoot {
     /// The folder that holds `darwin.toml`; of a git reference, this folder of the commit is packed and no more.
     pub folder: PathBuf,
     /// Which files belong to the artifact.
@@ -34,7 +34,7 @@ fn wants(files: &Files, path: &str) -> bool {
 
 /// One side, ready to be submitted.
 #[derive(Debug)]
-pub struct Packed {
+pub(crate) struct Packed {
     /// What stands in the job's spec.
     pub variant: Variant,
     /// The manifest's bytes and all files' contents by digest; empty if there are no files to send.
@@ -45,7 +45,7 @@ pub struct Packed {
 
 /// Why a side could not be packed.
 #[derive(Debug, Error)]
-pub enum PackError {
+pub(crate) enum PackError {
     /// The `git` program is not there.
     #[error("`{0}` is a git ref, and there is no `git` program: install git, or name a folder with dir:PATH")]
     NoGit(String),
@@ -119,7 +119,7 @@ impl PackError {
 }
 
 /// Packs the side that `reference` names.
-pub fn pack(reference: &Reference, root: &PackRoot) -> Result<Packed, PackError> {
+pub(crate) fn pack(reference: &Reference, root: &PackRoot) -> Result<Packed, PackError> {
     match reference {
         Reference::Git(name) => git::pack(name, root),
         Reference::Dir(folder) => dir::pack(folder, &root.files),

@@ -11,7 +11,7 @@ const MAX_REFERENCE_BYTES: usize = 4096;
 
 /// What is under test.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reference {
+pub(crate) enum Reference {
     /// A commit, by anything that git resolves.
     Git(String),
     /// A folder on this machine, packed and sent.
@@ -22,7 +22,7 @@ pub enum Reference {
 
 /// Why a text names no side.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum ReferenceError {
+pub(crate) enum ReferenceError {
     /// Nothing at all.
     #[error("it is empty: name a git ref, dir:PATH or path:PATH-ON-THE-BOX")]
     Empty,

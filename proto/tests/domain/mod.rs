@@ -25,7 +25,7 @@ use proptest::sample::select;
 use prost::Message;
 
 /// Through the message, its bytes and the message again.
-pub fn over_the_wire<D, M>(message: &M) -> Result<D, ConvertError>
+pub(crate) fn over_the_wire<D, M>(message: &M) -> Result<D, ConvertError>
 where
     M: Message + Default,
     D: TryFrom<M, Error = ConvertError>,
@@ -47,7 +47,7 @@ fn texts(name: &'static str) -> impl Strategy<Value = BTreeMap<String, String>> 
     prop::collection::btree_map(name, "[^\\p{Cc}]{0,30}", 0..4)
 }
 
-pub fn epoch() -> impl Strategy<Value = Epoch> {
+pub(crate) fn epoch() -> impl Strategy<Value = Epoch> {
     (any::<u32>(), any::<u64>()).prop_map(|(generation, counter)| Epoch { generation, counter })
 }
 
@@ -75,7 +75,7 @@ fn unit() -> impl Strategy<Value = Unit> {
     select(vec![Unit::Nanoseconds, Unit::Bytes, Unit::PerSecond, Unit::Count, Unit::Ratio])
 }
 
-pub fn series_key() -> impl Strategy<Value = SeriesKey> {
+pub(crate) fn series_key() -> impl Strategy<Value = SeriesKey> {
     ("[^\\p{Cc}]{1,60}", metric()).prop_map(|(bench, metric)| SeriesKey { bench, metric })
 }
 
@@ -83,12 +83,12 @@ fn evidence() -> impl Strategy<Value = Evidence> {
     select(vec![Evidence::A, Evidence::B, Evidence::C, Evidence::D])
 }
 
-pub fn observation() -> impl Strategy<Value = Observation> {
+pub(crate) fn observation() -> impl Strategy<Value = Observation> {
     (prop_oneof![f64::MIN_POSITIVE..1e18, Just(f64::MAX)], 1u64.., evidence(), unit())
         .prop_map(|(value, samples, evidence, unit)| Observation { value, samples, evidence, unit })
 }
 
-pub fn usage() -> impl Strategy<Value = Usage> {
+pub(crate) fn usage() -> impl Strategy<Value = Usage> {
     any::<[u64; 7]>().prop_map(|[a, b, c, d, e, f, g]| Usage {
         user_ns: a,
         system_ns: b,
@@ -113,7 +113,7 @@ fn invocation(arm: Arm) -> impl Strategy<Value = Invocation> {
     )
 }
 
-pub fn round_result() -> impl Strategy<Value = RoundResult> {
+pub(crate) fn round_result() -> impl Strategy<Value = RoundResult> {
     let orders = prop_oneof![
         invocation(Arm::Baseline).prop_map(|one| vec![one]),
         (invocation(Arm::Baseline), invocation(Arm::Challenger)).prop_map(|(a, b)| vec![a, b]),
@@ -127,7 +127,7 @@ fn ratio(most: f64) -> impl Strategy<Value = Ratio> {
     (0.0..most).prop_map(|value| Ratio::new(value).unwrap())
 }
 
-pub fn policy() -> impl Strategy<Value = Policy> {
+pub(crate) fn policy() -> impl Strategy<Value = Policy> {
     let rule = (ratio(0.5), 0.0..0.9f64, any::<bool>()).prop_map(|(margin, share, gated)| MetricPolicy {
         margin,
         floor: if margin == Ratio::ZERO { Ratio::ZERO } else { Ratio::new(margin.get() * share).unwrap() },
@@ -200,7 +200,7 @@ fn reason() -> impl Strategy<Value = (Decision, Reason)> {
     ]
 }
 
-pub fn verdict() -> impl Strategy<Value = Verdict> {
+pub(crate) fn verdict() -> impl Strategy<Value = Verdict> {
     let findings = prop::collection::vec(finding(), 0..4);
     let words = (option::of(WORDS), option::of(WORDS), prop::collection::vec(WORDS, 0..3));
     let methods = select(vec![Method::ClippedSignFlip, Method::FewPairs]);
@@ -278,7 +278,7 @@ fn budget() -> impl Strategy<Value = Budget> {
         .prop_map(|(a, b, time)| Budget { rounds_min: a.min(b), rounds_max: a.max(b), time })
 }
 
-pub fn job_spec() -> impl Strategy<Value = JobSpec> {
+pub(crate) fn job_spec() -> impl Strategy<Value = JobSpec> {
     let names = (NAME, NAME, option::of(NAME));
     let steps = (option::of(step()), option::of(step()), step());
     let maps = (texts("[A-Z_]{1,20}"), texts("[a-z]{1,20}"));
@@ -342,7 +342,7 @@ fn failure() -> impl Strategy<Value = Failure> {
     })
 }
 
-pub fn refusal() -> impl Strategy<Value = RefusalCause> {
+pub(crate) fn refusal() -> impl Strategy<Value = RefusalCause> {
     prop_oneof![
         Just(RefusalCause::Busy),
         Just(RefusalCause::StaleEpoch),
@@ -352,7 +352,7 @@ pub fn refusal() -> impl Strategy<Value = RefusalCause> {
     ]
 }
 
-pub fn measured_series() -> impl Strategy<Value = MeasuredSeries> {
+pub(crate) fn measured_series() -> impl Strategy<Value = MeasuredSeries> {
     (series_key(), unit(), any::<[f64; 3]>(), any::<u32>(), any::<u64>()).prop_map(
         |(series, unit, values, invocations, samples)| {
             let mut values = values.map(|value| if value.is_finite() { value } else { 1.0 });
@@ -363,7 +363,7 @@ pub fn measured_series() -> impl Strategy<Value = MeasuredSeries> {
     )
 }
 
-pub fn outcome() -> impl Strategy<Value = Outcome> {
+pub(crate) fn outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         verdict().prop_map(|verdict| Outcome::Judged(Box::new(verdict))),
         prop::collection::vec(measured_series(), 0..4).prop_map(Outcome::Measured),
@@ -394,7 +394,7 @@ fn attempt_event() -> impl Strategy<Value = AttemptEvent> {
     ]
 }
 
-pub fn attempt_update() -> impl Strategy<Value = AttemptUpdate> {
+pub(crate) fn attempt_update() -> impl Strategy<Value = AttemptUpdate> {
     (attempt_id(), epoch(), attempt_event()).prop_map(|(attempt, epoch, event)| AttemptUpdate {
         attempt,
         epoch,
@@ -402,7 +402,7 @@ pub fn attempt_update() -> impl Strategy<Value = AttemptUpdate> {
     })
 }
 
-pub fn agent_facts() -> impl Strategy<Value = AgentFacts> {
+pub(crate) fn agent_facts() -> impl Strategy<Value = AgentFacts> {
     (NAME, texts("[a-z]{1,20}"), prop::array::uniform6(LINE), any::<u32>(), select(IsolationLevel::ALL))
         .prop_map(
             |(
@@ -428,7 +428,7 @@ pub fn agent_facts() -> impl Strategy<Value = AgentFacts> {
         )
 }
 
-pub fn sensor_report() -> impl Strategy<Value = SensorReport> {
+pub(crate) fn sensor_report() -> impl Strategy<Value = SensorReport> {
     let reading = (LINE, select(ReadingStatus::ALL), LINE, WORDS, WORDS)
         .prop_map(|(name, status, value, why, remedy)| Reading { name, status, value, why, remedy });
     (select(SensorStatus::ALL), prop::collection::vec(reading, 0..5))

@@ -6,18 +6,27 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::super::cgroup::{CgroupError, SlotCgroups, write};
+use super::super::cgroup::{CgroupError, SlotCgroups, renew, write};
 use super::super::protocol::{Failure, Launch, Step, Took};
+use super::super::sys;
 
 /// Where v2 keeps "no limit".
 const NO_LIMIT: &str = "max";
+
+/// How a bench gets into the v2 leaf.
+#[derive(Debug)]
+enum Entry {
+    /// It is born there; the folder is held open.
+    Born(OwnedFd),
+    /// It writes itself into it, which takes longer.
+    Joined,
+}
 
 /// The slot's leaves, opened once.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
     cgroups: SlotCgroups,
-    /// The v2 leaf's folder, for birth inside it.
-    leaf: Option<OwnedFd>,
+    entry: Option<Entry>,
     /// Whether the v2 leaf was given limits that the next launch did not ask for.
     limited: bool,
 }
@@ -43,33 +52,46 @@ impl Joins {
 
 impl Slot {
     pub(super) fn new(cgroups: SlotCgroups) -> Self {
-        let leaf = cgroups.v2.as_ref().and_then(|dir| {
-            let opened = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(dir);
-            opened.ok().map(OwnedFd::from)
-        });
-        Self { cgroups, leaf, limited: false }
+        let entry = cgroups.v2.as_deref().map(enter);
+        Self { cgroups, entry, limited: false }
     }
 
     /// The leaf that a bench is born into.
-    pub(super) fn leaf(&self) -> Option<BorrowedFd<'_>> {
-        self.leaf.as_ref().map(AsFd::as_fd)
+    pub(super) fn birthplace(&self) -> Option<BorrowedFd<'_>> {
+        match &self.entry {
+            Some(Entry::Born(dir)) => Some(dir.as_fd()),
+            Some(Entry::Joined) | None => None,
+        }
     }
 
     /// The leaf's folder.
     pub(super) fn leaf_dir(&self) -> Option<&Path> {
-        self.leaf.as_ref().and(self.cgroups.v2.as_deref())
+        self.entry.as_ref().and(self.cgroups.v2.as_deref())
     }
 
-    /// Births into the leaf were refused: from now on benches run outside of it.
-    pub(super) fn give_up_leaf(&mut self) {
-        self.leaf = None;
+    /// Births into the leaf do not work here: benches join it by themselves.
+    pub(super) fn give_up_births(&mut self) -> Option<&Path> {
+        self.entry = self.entry.take().map(|_| Entry::Joined);
+        self.leaf_dir()
+    }
+
+    /// After the leaf was killed as a whole. Without a fresh one, benches still can join the old one.
+    pub(super) fn renew(&mut self) {
+        if let Some(leaf) = self.leaf_dir().map(Path::to_owned) {
+            self.entry = Some(if renew(&leaf).is_ok() { enter(&leaf) } else { Entry::Joined });
+        }
     }
 
     /// Sets the launch's limits; what cannot be had is refused if it is required, and left out if not.
     pub(super) fn confine(&mut self, launch: &Launch) -> Result<Joins, Failure> {
         let confine = &launch.confine;
         let mut joins =
-            Joins { files: Vec::new(), took: Took { cgroup: self.leaf.is_some(), ..Took::default() } };
+            Joins { files: Vec::new(), took: Took { cgroup: self.entry.is_some(), ..Took::default() } };
+        if let (Some(Entry::Joined), Some(leaf)) = (&self.entry, self.leaf_dir())
+            && joins.add(leaf).is_err()
+        {
+            joins.took.cgroup = false;
+        }
         if confine.cpuset {
             let cpus = launch.cpus.as_ref().ok_or_else(|| Failure {
                 step: Step::Prepare,
@@ -149,6 +171,11 @@ fn settle(what: &str, set: Result<(), CgroupError>, required: bool) -> Result<bo
             Err(Failure { step: Step::Cgroup, errno, message })
         }
     }
+}
+
+fn enter(leaf: &Path) -> Entry {
+    let dir = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(leaf).map(OwnedFd::from);
+    dir.ok().filter(|dir| sys::can_be_born_in(dir.as_fd())).map_or(Entry::Joined, Entry::Born)
 }
 
 fn procs(dir: &Path) -> io::Result<File> {

@@ -30,7 +30,7 @@ use super::tree;
 use crate::measure::{nanoseconds, together};
 
 /// A grace that the clock cannot hold counts as this one.
-const FAR_OFF: Duration = Duration::from_secs(24 * 3600);
+const FAR_OFF: Duration = Duration::from_hours(24);
 
 /// How a launch ends for the launcher.
 pub(super) enum Outcome {
@@ -98,6 +98,9 @@ pub(super) fn run(
     };
     let agent_there = live.watch(wires)?;
     let remains = live.kill_rest(slot)?;
+    if remains.cgroup_spent {
+        slot.renew();
+    }
     slot.release();
     if !agent_there {
         return Ok(Outcome::AgentGone);
@@ -133,21 +136,17 @@ fn fork<'a>(
         parent: Pid::this().as_raw(),
     };
     let forked_at = Instant::now();
-    let main = match sys::fork_into(&plan, slot.leaf()) {
-        // A kernel or sandbox without clone3: fork as ever, and join the leaf by writing.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM | libc::E2BIG)) => {
-            if let Some(leaf) = slot.leaf_dir() {
+    let main = match sys::fork_into(&plan, slot.birthplace()) {
+        // Without clone3, or without the right to give birth there: fork as ever, and join by writing.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM | libc::EACCES)) => {
+            if slot.birthplace().is_some()
+                && let Some(leaf) = slot.give_up_births()
+            {
                 joins.add(leaf)?;
                 with_leaf = joins.fds();
                 plan.joins = &with_leaf;
             }
             sys::fork_plain(&plan)?
-        }
-        // Not ours to enter: a base that is only partly delegated.
-        Err(error) if slot.leaf().is_some() && error.raw_os_error() == Some(libc::EACCES) => {
-            slot.give_up_leaf();
-            joins.took.cgroup = false;
-            sys::fork_into(&plan, None)?
         }
         forked => forked?,
     };

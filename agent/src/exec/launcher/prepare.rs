@@ -44,10 +44,12 @@ pub(super) fn prepare(launch: &Launch) -> Result<Prepared, Failure> {
         priority => priority.map(libc::c_int::from),
     };
     let nul = |what: &str| refuse(format!("{what} contains a NUL character, which no process can be given"));
+    // First: what follows would only say that such a program is not found.
+    let argv = Cstrings::new(launch.argv.iter().cloned()).map_err(|_| nul("the command"))?;
     let environment = launch.env.iter().map(|(name, value)| format!("{name}={value}"));
     Ok(Prepared {
         program: CString::new(find(program, launch)?).map_err(|_| nul("the program's path"))?,
-        argv: Cstrings::new(launch.argv.iter().cloned()).map_err(|_| nul("the command"))?,
+        argv,
         env: Cstrings::new(environment).map_err(|_| nul("the environment"))?,
         cwd: CString::new(launch.cwd.as_os_str().as_bytes()).map_err(|_| nul("the working directory"))?,
         rlimits: rlimits(launch)?,
@@ -107,24 +109,18 @@ fn rlimits(launch: &Launch) -> Result<Vec<(libc::c_int, libc::rlimit)>, Failure>
     if launch.user.is_some() {
         wanted.extend(launch.confine.processes_max.map(|max| (Resource::RLIMIT_NPROC, max)));
     }
-    if let Some(priority) = launch.fifo_priority {
-        // The user that the bench becomes may then take this priority, and none above.
-        wanted.push((Resource::RLIMIT_RTPRIO, priority.into()));
-    }
     wanted
         .into_iter()
         .map(|(resource, value)| Ok((resource as libc::c_int, capped(resource, value)?)))
         .collect()
 }
 
-/// A limit within what we may set ourselves. Raising real-time priority is the one thing asked of root alone.
+/// A limit within the one that we have ourselves: raising it takes a capability that even root may lack.
 fn capped(resource: Resource, value: u64) -> Result<libc::rlimit, Failure> {
-    let (_, hard) = getrlimit(resource).map_err(|errno| Failure {
-        step: Step::Limits,
-        errno: errno as i32,
-        message: format!("a resource limit cannot be read: {errno}"),
+    let (_, hard) = getrlimit(resource).map_err(|errno| {
+        let message = format!("a resource limit cannot be read: {}", errno.desc());
+        Failure { step: Step::Limits, errno: errno as i32, message }
     })?;
-    let root = nix::unistd::geteuid().is_root();
-    let value = if root || hard == RLIM_INFINITY { value } else { value.min(hard) };
+    let value = if hard == RLIM_INFINITY { value } else { value.min(hard) };
     Ok(libc::rlimit { rlim_cur: value, rlim_max: value })
 }

@@ -29,6 +29,8 @@ pub(super) struct Remains {
     pub(super) killed: u32,
     /// Processes that did not end.
     pub(super) survivors: u32,
+    /// Whether the cgroup was killed as a whole, and must be replaced.
+    pub(super) cgroup_spent: bool,
     /// What those that ended had used.
     pub(super) usage: Usage,
 }
@@ -56,7 +58,7 @@ pub(super) fn kill_all(leaf: Option<&Path>, mut seen: impl FnMut(&Reap)) -> io::
         }
         if let Some(leaf) = leaf {
             // One write for all at once, against trees that grow as fast as they are killed; older kernels lack it.
-            let _ = cgroup::write(leaf, "cgroup.kill", "1");
+            remains.cgroup_spent |= cgroup::write(leaf, "cgroup.kill", "1").is_ok();
         }
         for pid in left {
             // It may have ended meanwhile; being our descendant it is not reaped by anyone else.

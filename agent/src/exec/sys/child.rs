@@ -101,6 +101,7 @@ pub(super) fn become_bench(plan: &ChildPlan<'_>) -> ! {
             plan.fail(Step::Affinity, errno as i32);
         }
     }
+    plan.set_scheduler();
     plan.become_user();
     plan.give_up_privileges();
     plan.redirect();
@@ -111,7 +112,6 @@ pub(super) fn become_bench(plan: &ChildPlan<'_>) -> ! {
         libc::chdir(plan.cwd.as_ptr())
     };
     plan.check(Step::Directory, changed == 0);
-    plan.set_scheduler();
     plan.unblock_signals();
     // Marked, not closed: the report pipe must live until exec. Every file here was opened close-on-exec anyway, so a
     // kernel without the call (before 5.11) is no reason to stop.
@@ -170,7 +170,8 @@ impl ChildPlan<'_> {
         }
     }
 
-    /// Late, as from here on everything runs with real-time priority.
+    /// Before becoming the user, who may lack the right. Children get the ordinary class back, or one that spins
+    /// could hold the core for good.
     fn set_scheduler(&self) {
         let Some(sched_priority) = self.fifo_priority else {
             return;

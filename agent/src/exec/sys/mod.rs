@@ -11,6 +11,7 @@ pub(super) use child::{ChildPlan, Cstrings, ReportedError};
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
 use std::time::Duration;
 
 use tokio::io::Interest;
@@ -25,6 +26,17 @@ const LAST_SIGNAL: libc::c_int = 64;
 
 /// Forks; the child becomes the bench of the plan, at birth in the cgroup that `cgroup` is the folder of.
 pub(super) fn fork_into(plan: &ChildPlan<'_>, cgroup: Option<BorrowedFd<'_>>) -> io::Result<i32> {
+    // SAFETY: this program has one thread, so that no lock can be held by another, and the child only runs
+    // `become_bench`, which makes system calls until it is gone.
+    let result = unsafe { clone_into(cgroup) };
+    child_or_pid(plan, result)
+}
+
+/// Forks into a cgroup; what the raw call returns.
+///
+/// # Safety
+/// In the child, nothing may be done that relies on other threads or on the C library's own account of processes.
+unsafe fn clone_into(cgroup: Option<BorrowedFd<'_>>) -> libc::c_long {
     // SAFETY: all-zero is a valid `clone_args`: no flags, no stack (the child goes on with a copy of ours), no pointers.
     let mut args: libc::clone_args = unsafe { mem::zeroed() };
     args.exit_signal = u64::from(libc::SIGCHLD.unsigned_abs());
@@ -32,10 +44,8 @@ pub(super) fn fork_into(plan: &ChildPlan<'_>, cgroup: Option<BorrowedFd<'_>>) ->
         args.flags = CLONE_INTO_CGROUP;
         args.cgroup = u64::from(cgroup.as_raw_fd().unsigned_abs());
     }
-    // SAFETY: without CLONE_VM this is fork: the child has a copy of our memory, and this program has one thread, so
-    // no lock can be held by another. The child only runs `become_bench`, which makes system calls until it is gone.
-    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) };
-    child_or_pid(plan, result)
+    // SAFETY: the arguments are live; without CLONE_VM this is fork, and the child has a copy of our memory.
+    unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) }
 }
 
 /// Forks the old way, for kernels and sandboxes without `clone3`.
@@ -128,10 +138,42 @@ pub(super) fn own_received(fds: &[RawFd]) -> Vec<OwnedFd> {
 
 /// Gives every signal its default effect, whatever was inherited; a child has it so as well.
 pub(super) fn default_signals() {
+    // The kernel's `struct sigaction` is four words, all zero for the default. A raw call, as the C library keeps the
+    // two signals that it uses itself, which may have been inherited as ignored.
+    let default = [0u64; 4];
     for signal in 1..=LAST_SIGNAL {
-        // SAFETY: setting a default disposition runs no code of ours; SIGKILL, SIGSTOP and the C library's own
-        // signals are refused with an error that changes nothing.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: setting a default runs no code of ours; this program has one thread, so that the C library's own
+        // signals are never needed. SIGKILL and SIGSTOP are refused with an error that changes nothing.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                ptr::null_mut::<u64>(),
+                size_of::<u64>(),
+            );
+        }
+    }
+}
+
+/// Whether a process can be born in a cgroup and live. The kernel compares how often the cgroups of parent and child
+/// were killed as a whole, and kills the child at birth if the counts differ.
+pub(super) fn can_be_born_in(cgroup: BorrowedFd<'_>) -> bool {
+    // SAFETY: as in `fork_into`; the child does nothing but end.
+    let pid = unsafe { clone_into(Some(cgroup)) };
+    if pid == 0 {
+        // SAFETY: ends the child without running destructors that belong to the parent.
+        unsafe { libc::_exit(0) }
+    }
+    loop {
+        match reap_one() {
+            Ok(Waited::Ended(reap)) if pid == libc::c_long::from(reap.pid) => {
+                return reap.death == Death::Exit(0);
+            }
+            Ok(Waited::Ended(_)) => {}
+            Ok(Waited::AllLive) => std::thread::yield_now(),
+            Ok(Waited::NoChildren) | Err(_) => return false,
+        }
     }
 }
 

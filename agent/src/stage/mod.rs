@@ -1,0 +1,189 @@
+//! Getting a variant ready on the housekeeping cores: fetch, unpack, set up, check.
+//!
+//! What was fetched and set up is kept, bounded by size, for the next attempt with the same files and the same
+//! `setup`; a set-up that failed is not. The check runs every time. One folder belongs to one attempt at a time, so
+//! that two attempts never write into each other's files.
+
+mod blobs;
+mod fetch;
+mod folders;
+mod steps;
+mod tree;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use darwin_shared::ids::{AttemptId, Digest};
+use darwin_shared::spec::{Arm, JobSpec, Source, Variant};
+use darwin_shared::state::{Failure, FailureCause, Stage};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use crate::config::BenchLimits;
+use crate::logs::AttemptLogs;
+use crate::run::{Side, Slot};
+
+pub(crate) use folders::{Folders, Reserved};
+
+/// What an attempt needs to be staged.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    pub(crate) attempt: AttemptId,
+    pub(crate) spec: Arc<JobSpec>,
+    pub(crate) limits: BenchLimits,
+    pub(crate) logs: Arc<AttemptLogs>,
+    pub(crate) started: Arc<AtomicU64>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// How staging ended.
+#[derive(Debug)]
+pub(crate) enum StageEnd {
+    /// Every side is ready.
+    Ready(Vec<Side>),
+    /// A side failed.
+    Failed(Failure),
+    /// The box failed.
+    Broken(String),
+    /// It was told to stop.
+    Stopped,
+}
+
+/// Why a side is not ready.
+#[derive(Debug)]
+pub(crate) enum Unready {
+    /// The candidate is at fault, in this stage.
+    Candidate(Stage, FailureCause),
+    /// The box is.
+    Box(String),
+    /// It was told to stop.
+    Stopped,
+}
+
+/// The stages that an attempt comes to, for whoever listens.
+pub(crate) type Progress = mpsc::Sender<(AttemptId, Stage)>;
+/// The connection to the coordinator of the moment, if there is one.
+pub(crate) type Connection = watch::Receiver<Option<Channel>>;
+
+/// Whether there is anything to do before a job can be measured.
+pub(crate) fn is_needed(spec: &JobSpec) -> bool {
+    let has_files = |variant: &Variant| !matches!(variant.source, Source::Nothing);
+    spec.steps.setup.is_some() || spec.steps.check.is_some() || spec.work.variants().iter().any(|(_, v)| has_files(v))
+}
+
+/// The sides of a job that needs no staging.
+pub(crate) fn sides_without_files(spec: &JobSpec) -> Vec<Side> {
+    let side = |(arm, variant): (Arm, &Variant)| Side { arm, label: variant.label.clone(), dir: None, _reserved: None };
+    spec.work.variants().into_iter().map(side).collect()
+}
+
+/// Makes the sides of a job ready, one after the other.
+pub(crate) async fn stage(
+    job: &Staging,
+    folders: &Arc<Folders>,
+    connection: Connection,
+    slot: &mut Slot,
+    progress: &Progress,
+) -> StageEnd {
+    let mut sides = Vec::new();
+    for (arm, variant) in job.spec.work.variants() {
+        let side = SideStaging { job, folders, arm, variant, progress };
+        match side.ready(connection.clone(), slot).await {
+            Ok(side) => sides.push(side),
+            Err(Unready::Candidate(stage, cause)) => {
+                let log_tail = match stage {
+                    Stage::Fetch => String::new(),
+                    Stage::Setup | Stage::Check | Stage::Run | Stage::Read => job.logs.tail(),
+                };
+                job.logs.keep();
+                return StageEnd::Failed(Failure { stage, arm, variant: variant.label.clone(), cause, log_tail });
+            }
+            Err(Unready::Box(why)) => return StageEnd::Broken(why),
+            Err(Unready::Stopped) => return StageEnd::Stopped,
+        }
+        job.logs.keep();
+    }
+    StageEnd::Ready(sides)
+}
+
+/// One side on its way.
+struct SideStaging<'a> {
+    job: &'a Staging,
+    folders: &'a Arc<Folders>,
+    arm: Arm,
+    variant: &'a Variant,
+    progress: &'a Progress,
+}
+
+impl SideStaging<'_> {
+    async fn ready(&self, connection: Connection, slot: &mut Slot) -> Result<Side, Unready> {
+        let (dir, reserved) = match &self.variant.source {
+            Source::Path(path) => (self.own_folder(path, slot).await?, None),
+            Source::Nothing => {
+                let reserved = self.folders.reserve_empty(self.job.attempt, self.arm).map_err(box_failed)?;
+                self.setup(reserved.tree(), slot).await?;
+                (reserved.tree().to_owned(), Some(reserved))
+            }
+            Source::Tree(digest) => {
+                let reserved = self.tree(*digest, connection, slot).await?;
+                (reserved.tree().to_owned(), Some(reserved))
+            }
+        };
+        if let Some(step) = &self.job.spec.steps.check {
+            self.tell(Stage::Check).await;
+            self.step(Stage::Check, step, &dir, slot).await?;
+        }
+        Ok(Side { arm: self.arm, label: self.variant.label.clone(), dir: Some(dir), _reserved: reserved.map(Arc::new) })
+    }
+
+    /// A folder on the box, as it is.
+    async fn own_folder(&self, path: &str, slot: &mut Slot) -> Result<PathBuf, Unready> {
+        let dir = PathBuf::from(path);
+        if !dir.is_dir() {
+            let why = format!("there is no folder {path} on this box");
+            return Err(Unready::Candidate(Stage::Fetch, FailureCause::BadArtifact(why)));
+        }
+        self.setup(&dir, slot).await?;
+        Ok(dir)
+    }
+
+    /// The variant's files, fetched and set up, from an earlier time if possible.
+    async fn tree(&self, digest: Digest, connection: Connection, slot: &mut Slot) -> Result<Reserved, Unready> {
+        let no_eviction = self.folders.no_eviction().await;
+        let setup = self.job.spec.steps.setup.as_ref();
+        let reserved = self.folders.reserve(digest, setup, &self.job.spec.env).map_err(box_failed)?;
+        if reserved.is_ready() {
+            reserved.touch();
+            return Ok(reserved);
+        }
+        self.tell(Stage::Fetch).await;
+        let blobs = self.folders.blobs();
+        let fetched = tokio::select! {
+            fetched = fetch::fetch(digest, blobs, connection) => fetched?,
+            () = self.job.stop.cancelled() => return Err(Unready::Stopped),
+        };
+        tree::unpack(fetched, blobs.clone(), reserved.tree().to_owned()).await?;
+        drop(no_eviction);
+        self.setup(reserved.tree(), slot).await?;
+        reserved.mark_ready().await.map_err(box_failed)?;
+        self.folders.evict_later();
+        Ok(reserved)
+    }
+
+    async fn setup(&self, dir: &Path, slot: &mut Slot) -> Result<(), Unready> {
+        let Some(step) = &self.job.spec.steps.setup else { return Ok(()) };
+        self.tell(Stage::Setup).await;
+        self.step(Stage::Setup, step, dir, slot).await
+    }
+
+    async fn tell(&self, stage: Stage) {
+        // A driver that is gone needs no news.
+        let _ = self.progress.send((self.job.attempt, stage)).await;
+    }
+}
+
+fn box_failed(error: std::io::Error) -> Unready {
+    Unready::Box(format!("the cache of artifacts: {error}"))
+}

@@ -1,0 +1,44 @@
+//! The steps of a suite that run before any measuring: on the housekeeping cores, in the variant's folder.
+
+use std::path::Path;
+
+use darwin_shared::spec::Step;
+use darwin_shared::state::Stage;
+
+use super::{SideStaging, Unready};
+use crate::run::{Outcome, Process, Slot, Surroundings, fill};
+
+impl SideStaging<'_> {
+    pub(super) async fn step(&self, stage: Stage, step: &Step, dir: &Path, slot: &mut Slot) -> Result<(), Unready> {
+        slot.scratch.empty().map_err(|error| Unready::Box(format!("the scratch folder: {error}")))?;
+        let (home, output) = (slot.scratch.home().to_owned(), slot.scratch.output());
+        let around = Surroundings {
+            attempt: self.job.attempt,
+            arm: self.arm,
+            dir,
+            home: &home,
+            output: &output,
+            round: 0,
+        };
+        let process = Process {
+            argv: fill(&step.command, &around, self.job.spec.seed),
+            env: around.environment(&self.job.spec),
+            cwd: dir,
+            cpus: None,
+            fifo: false,
+            own_cpuset: false,
+            isolation_required: false,
+            isolated: false,
+            timeout: step.timeout,
+            limits: &self.job.limits,
+            stage,
+            arm: self.arm,
+        };
+        match process.run(slot, &self.job.logs, &self.job.started, &self.job.stop).await {
+            Outcome::Well(_) => Ok(()),
+            Outcome::Failed(cause) => Err(Unready::Candidate(stage, cause)),
+            Outcome::Broken(why) => Err(Unready::Box(why)),
+            Outcome::Stopped => Err(Unready::Stopped),
+        }
+    }
+}

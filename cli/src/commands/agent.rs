@@ -1,0 +1,139 @@
+//! `darwin agent`: the fleet.
+
+use darwin_proto::v1::agents_client::AgentsClient;
+use darwin_proto::v1::{self, DrainAgentRequest, ListAgentsRequest, ResumeAgentRequest, ShowAgentRequest};
+use darwin_shared::exit_code::ExitCode;
+use serde_json::{Value, json};
+
+use crate::args::AgentCommand;
+use crate::failure::{Failed, call};
+use crate::session::Session;
+use crate::ui::{Ui, table};
+
+/// Does what is asked.
+pub(crate) async fn run(command: &AgentCommand, session: &Session, ui: &Ui) -> Result<ExitCode, Failed> {
+    let mut client = AgentsClient::new(session.channel());
+    let failed = call(session.url());
+    let agent = match command {
+        AgentCommand::List => {
+            let agents = client.list(ListAgentsRequest {}).await.map_err(failed)?.into_inner().agents;
+            return list(&agents, ui);
+        }
+        AgentCommand::Show(name) => client.show(ShowAgentRequest { agent_id: name.agent.clone() }).await,
+        AgentCommand::Drain(name) => client.drain(DrainAgentRequest { agent_id: name.agent.clone() }).await,
+        AgentCommand::Resume(name) => client.resume(ResumeAgentRequest { agent_id: name.agent.clone() }).await,
+    };
+    let agent = agent.map_err(failed)?.into_inner();
+    ui.show("agent show", || human(&agent), || agent_json(&agent))?;
+    Ok(ExitCode::Success)
+}
+
+fn list(agents: &[v1::Agent], ui: &Ui) -> Result<ExitCode, Failed> {
+    let human = || {
+        if agents.is_empty() {
+            return "no agents; start one with darwin-agent\n".to_owned();
+        }
+        table(
+            &["AGENT", "STATE", "SENSOR", "POOL", "CORES", "ISOLATION", "ATTEMPTS", "SILENT"],
+            agents.iter().map(row).collect(),
+        )
+    };
+    ui.show("agent list", human, || json!({ "schema": "darwin-agents/1", "agents": agents.iter().map(agent_json).collect::<Value>() }))?;
+    Ok(ExitCode::Success)
+}
+
+/// An agent as a line of a table.
+pub(crate) fn row(agent: &v1::Agent) -> Vec<String> {
+    let facts = agent.facts.clone().unwrap_or_default();
+    let sensor = agent.sensor.as_ref().map_or("unknown", |sensor| sensor.status.as_str());
+    vec![
+        agent.agent_id.clone(),
+        agent.state.clone(),
+        sensor.to_owned(),
+        facts.pool,
+        format!("{} ({})", facts.lease_cores, facts.lease_cpus),
+        facts.isolation,
+        agent.attempts.len().to_string(),
+        silent_for(agent).map(|seconds| format!("{seconds:.0}s")).unwrap_or_default(),
+    ]
+}
+
+fn silent_for(agent: &v1::Agent) -> Option<f64> {
+    let silent = agent.silent_for.as_ref()?;
+    Some(silent.seconds as f64 + f64::from(silent.nanos) / 1e9)
+}
+
+fn human(agent: &v1::Agent) -> String {
+    let facts = agent.facts.clone().unwrap_or_default();
+    let labels: Vec<String> = facts.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let rows = [
+        ("agent", agent.agent_id.clone()),
+        ("state", agent.state.clone()),
+        ("pool", facts.pool),
+        ("labels", labels.join(" ")),
+        ("version", facts.version),
+        ("host", facts.hostname),
+        ("cpu", facts.cpu_model),
+        ("kernel", facts.kernel),
+        ("leases", format!("{} cores: {}", facts.lease_cores, facts.lease_cpus)),
+        ("keeps", facts.housekeeping_cpus),
+        ("isolation", facts.isolation),
+        ("attempts", agent.attempts.join(" ")),
+        ("silent for", silent_for(agent).map(|seconds| format!("{seconds:.1}s")).unwrap_or_default()),
+    ];
+    let rows = rows.into_iter().filter(|(_, value)| !value.is_empty());
+    let facts = table(&["", ""], rows.map(|(name, value)| vec![name.to_owned(), value]).collect());
+    let readings = agent.sensor.as_ref().map(|sensor| readings(&sensor.readings)).unwrap_or_default();
+    format!("{}\n{readings}", facts.trim_start_matches('\n'))
+}
+
+/// The sensor's readings as a table.
+pub(crate) fn readings(readings: &[v1::Reading]) -> String {
+    let rows = readings.iter().map(|reading| {
+        // What is well needs neither a reason nor a remedy.
+        let (why, remedy) = if reading.status == "ok" { ("", "") } else { (reading.why.as_str(), reading.remedy.as_str()) };
+        vec![reading.name.clone(), reading.status.clone(), reading.value.clone(), why.to_owned(), remedy.to_owned()]
+    });
+    table(&["CHECK", "STATUS", "VALUE", "WHY IT MATTERS", "WHAT MENDS IT"], rows.collect())
+}
+
+/// An agent for programs.
+pub(crate) fn agent_json(agent: &v1::Agent) -> Value {
+    let facts = agent.facts.clone().unwrap_or_default();
+    json!({
+        "agent_id": agent.agent_id,
+        "state": agent.state,
+        "pool": facts.pool,
+        "labels": facts.labels,
+        "version": facts.version,
+        "hostname": facts.hostname,
+        "cpu_model": facts.cpu_model,
+        "kernel": facts.kernel,
+        "lease_cpus": facts.lease_cpus,
+        "lease_cores": facts.lease_cores,
+        "housekeeping_cpus": facts.housekeeping_cpus,
+        "isolation": facts.isolation,
+        "attempts": agent.attempts,
+        "silent_for_s": silent_for(agent),
+        "sensor": agent.sensor.as_ref().map(|sensor| json!({
+            "status": sensor.status,
+            "readings": readings_json(&sensor.readings),
+        })),
+    })
+}
+
+/// Readings for programs.
+pub(crate) fn readings_json(readings: &[v1::Reading]) -> Value {
+    readings
+        .iter()
+        .map(|reading| {
+            json!({
+                "name": reading.name,
+                "status": reading.status,
+                "value": reading.value,
+                "why": reading.why,
+                "remedy": reading.remedy,
+            })
+        })
+        .collect()
+}

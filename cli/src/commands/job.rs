@@ -1,0 +1,194 @@
+//! `darwin job`: the queue.
+
+use darwin_proto::v1::{self, CancelJobRequest, GetJobRequest, ListJobsRequest, LogsRequest, RetryJobRequest};
+use darwin_shared::exit_code::ExitCode;
+use serde_json::{Value, json};
+
+use crate::args::{JobCommand, JobListArgs};
+use crate::failure::{Failed, call};
+use crate::follow::{OnInterrupt, Stops, client, follow, submitter};
+use crate::job::{Seen, header, report, state_word};
+use crate::session::Session;
+use crate::ui::{Ui, table, to_stdout, utc};
+
+/// Does what is asked.
+pub(crate) async fn run(command: &JobCommand, session: &Session, ui: &Ui) -> Result<ExitCode, Failed> {
+    match command {
+        JobCommand::List(args) => list(args, session, ui).await,
+        JobCommand::Show(id) => show(&id.job, session, ui).await,
+        JobCommand::Watch(id) => watch(&id.job, session, ui).await,
+        JobCommand::Logs { job, follow } => logs(&job.job, *follow, session).await,
+        JobCommand::Cancel { jobs } => cancel(jobs, session, ui).await,
+        JobCommand::Retry(id) => retry(&id.job, session, ui).await,
+    }
+}
+
+async fn get(job: &str, session: &Session) -> Result<v1::Job, Failed> {
+    let request = GetJobRequest { job_id: job.to_owned() };
+    Ok(client(session.channel()).get(request).await.map_err(call(session.url()))?.into_inner())
+}
+
+async fn list(args: &JobListArgs, session: &Session, ui: &Ui) -> Result<ExitCode, Failed> {
+    let request = ListJobsRequest {
+        project: args.project.clone().unwrap_or_default(),
+        suite: args.suite.clone().unwrap_or_default(),
+        states: args.state.clone(),
+        limit: args.limit,
+        before: args.before.clone().unwrap_or_default(),
+    };
+    let page = client(session.channel()).list(request).await.map_err(call(session.url()))?.into_inner();
+    let human = || {
+        if page.jobs.is_empty() {
+            return "no jobs\n".to_owned();
+        }
+        let rows = page.jobs.iter().map(|job| {
+            let what = format!("{}/{}", job.project, job.suite);
+            let submitted = utc(job.submitted_unix_ms);
+            vec![
+                job.job_id.clone(),
+                job.state.clone(),
+                job.kind.clone(),
+                what,
+                job.variants.join(" -> "),
+                job.agent.clone(),
+                submitted,
+                job.summary.clone(),
+            ]
+        });
+        let mut text =
+            table(&["JOB", "STATE", "KIND", "SUITE", "VARIANTS", "BOX", "SUBMITTED (UTC)", ""], rows.collect());
+        if let (true, Some(last)) = (page.more, page.jobs.last()) {
+            text.push_str(&format!("more: --before {}\n", last.job_id));
+        }
+        text
+    };
+    let json = || json!({ "schema": "darwin-jobs/1", "more": page.more, "jobs": page.jobs.iter().map(summary_json).collect::<Value>() });
+    ui.show("job list", human, json)?;
+    Ok(ExitCode::Success)
+}
+
+fn summary_json(job: &v1::JobSummary) -> Value {
+    json!({
+        "job_id": job.job_id,
+        "kind": job.kind,
+        "project": job.project,
+        "suite": job.suite,
+        "state": job.state,
+        "variants": job.variants,
+        "agent": job.agent,
+        "submitted_unix_ms": job.submitted_unix_ms,
+        "finished_unix_ms": Some(job.finished_unix_ms).filter(|ms| *ms > 0),
+        "summary": job.summary,
+    })
+}
+
+/// A finished job's report in full, or how far it is. The exit code says whether it could be shown, not its end.
+async fn show(job: &str, session: &Session, ui: &Ui) -> Result<ExitCode, Failed> {
+    let job = get(job, session).await?;
+    if let Some(report) = report(&job, &Seen::default())? {
+        ui.report(&report)?;
+        return Ok(ExitCode::Success);
+    }
+    ui.show("job show", || human(&job), || job_json(&job))?;
+    Ok(ExitCode::Success)
+}
+
+fn human(job: &v1::Job) -> String {
+    let header = header(job);
+    let mut rows = vec![
+        ("job", job.job_id.clone()),
+        ("state", state_word(job).to_owned()),
+        ("suite", format!("{}/{}", header.project.unwrap_or_default(), header.suite.unwrap_or_default())),
+        ("baseline", header.baseline.unwrap_or_default()),
+        ("challenger", header.challenger.unwrap_or_default()),
+        ("submitted", format!("{} UTC by {}", utc(job.submitted_unix_ms), job.submitter)),
+        ("waits for", job.waits_for.clone()),
+        ("before it", Some(job.queue_position).filter(|jobs| *jobs > 0).map(|n| n.to_string()).unwrap_or_default()),
+    ];
+    if let Some(progress) = &job.progress {
+        rows.push(("phase", progress.phase.clone()));
+        rows.push(("rounds", format!("{} of at most {}", progress.rounds_done, progress.rounds_max)));
+        rows.push(("gate", progress.gate.clone()));
+        rows.push(("cores", progress.cpus.clone()));
+    }
+    for attempt in &job.attempts {
+        let end = if attempt.ended.is_empty() { "under way" } else { &attempt.ended };
+        rows.push(("attempt", format!("{} at {}: {end}", attempt.number, attempt.agent)));
+    }
+    let rows = rows.into_iter().filter(|(_, value)| !value.is_empty());
+    table(&["", ""], rows.map(|(name, value)| vec![name.to_owned(), value]).collect()).trim_start_matches('\n').to_owned()
+}
+
+fn job_json(job: &v1::Job) -> Value {
+    let header = header(job);
+    json!({
+        "schema": "darwin-job/1",
+        "job_id": job.job_id,
+        "state": state_word(job),
+        "project": header.project,
+        "suite": header.suite,
+        "baseline": header.baseline,
+        "challenger": header.challenger,
+        "submitter": job.submitter,
+        "submitted_unix_ms": job.submitted_unix_ms,
+        "queue_position": job.queue_position,
+        "waits_for": job.waits_for,
+        "attempts": job.attempts.iter().map(|attempt| json!({
+            "number": attempt.number,
+            "agent": attempt.agent,
+            "ended": Some(&attempt.ended).filter(|ended| !ended.is_empty()),
+        })).collect::<Value>(),
+        "progress": job.progress.as_ref().map(|progress| json!({
+            "phase": progress.phase,
+            "rounds_done": progress.rounds_done,
+            "rounds_max": progress.rounds_max,
+            "next_look_rounds": progress.next_look,
+            "gate": progress.gate,
+            "cpus": progress.cpus,
+            "agent": progress.agent,
+        })),
+    })
+}
+
+/// Follows a job and ends as `compare` would have.
+async fn watch(job: &str, session: &Session, ui: &Ui) -> Result<ExitCode, Failed> {
+    let mut stops = Stops::listen()?;
+    let job_id = get(job, session).await?.job_id;
+    let report = follow(session, &job_id, ui, &mut stops, OnInterrupt::Leave).await?;
+    ui.report(&report)?;
+    Ok(report.exit_code())
+}
+
+/// The bytes as they were written: a log may be anything, and may be piped to a file.
+async fn logs(job: &str, follow: bool, session: &Session) -> Result<ExitCode, Failed> {
+    let job_id = get(job, session).await?.job_id;
+    let failed = call(session.url());
+    let request = LogsRequest { job_id, follow };
+    let mut chunks = client(session.channel()).logs(request).await.map_err(&failed)?.into_inner();
+    while let Some(chunk) = chunks.message().await.map_err(&failed)? {
+        to_stdout(&chunk.data)?;
+    }
+    Ok(ExitCode::Success)
+}
+
+async fn cancel(jobs: &[String], session: &Session, ui: &Ui) -> Result<ExitCode, Failed> {
+    let mut client = client(session.channel());
+    for job in jobs {
+        let job_id = get(job, session).await?.job_id;
+        let request = CancelJobRequest { job_id: job_id.clone(), by: submitter() };
+        let answer = client.cancel(request).await.map_err(call(session.url()))?.into_inner();
+        let how = if answer.was_queued { "cancelled" } else { "is being ended by its agent" };
+        ui.emit(&format!("{job_id} {how}\n"))?;
+    }
+    Ok(ExitCode::Success)
+}
+
+async fn retry(job: &str, session: &Session, ui: &Ui) -> Result<ExitCode, Failed> {
+    let job_id = get(job, session).await?.job_id;
+    let request_id = format!("{:032x}", rand::random::<u128>());
+    let request = RetryJobRequest { job_id, request_id, submitter: submitter() };
+    let answer = client(session.channel()).retry(request).await.map_err(call(session.url()))?.into_inner();
+    ui.hint(&format!("submitted anew; darwin job watch {} follows it", answer.job_id));
+    ui.emit(&format!("{}\n", answer.job_id))?;
+    Ok(ExitCode::Success)
+}

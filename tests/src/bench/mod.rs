@@ -1,0 +1,12 @@
+//! Benchmarks of the product itself: each a ratio or a count within one run, so that the machine cancels out.
+
+mod dispatch;
+mod gate;
+mod report;
+mod round;
+mod stamp;
+
+pub use dispatch::{latency, queue_memory, throughput};
+pub use gate::gate_on_files;
+pub use report::{Aim, Line, Report};
+pub use round::agent_cpu_in_a_round;

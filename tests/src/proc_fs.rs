@@ -1,0 +1,69 @@
+//! What the kernel says of processes: CPU time, memory, where they run, who their parents are.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use procfs::process::Process;
+
+/// CPU time used by a process and its threads, without its children.
+pub fn cpu_time(pid: u32) -> Result<Duration> {
+    let stat = Process::new(i32::try_from(pid)?)?.stat()?;
+    Ok(Duration::from_secs_f64((stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64))
+}
+
+/// CPU time in nanoseconds' precision: the sum over a process' threads of what the scheduler counted.
+pub fn cpu_time_exact(pid: u32) -> Result<Duration> {
+    let mut total = Duration::ZERO;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
+        let ns: u64 = text.split_whitespace().next().unwrap_or("0").parse()?;
+        total += Duration::from_nanos(ns);
+    }
+    Ok(total)
+}
+
+/// The resident set of a process, in bytes.
+pub fn resident_bytes(pid: u32) -> Result<u64> {
+    Ok(Process::new(i32::try_from(pid)?)?.stat()?.rss_bytes().get())
+}
+
+/// A process with what tests ask of it.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// Its id.
+    pub pid: i32,
+    /// Its parent's.
+    pub parent: i32,
+    /// Its command line, with spaces between the arguments.
+    pub command: String,
+    /// The CPUs that it may run on, as a list.
+    pub cpus_allowed: String,
+}
+
+/// All processes that can be read now.
+pub fn all() -> Vec<Seen> {
+    let Ok(processes) = procfs::process::all_processes() else { return Vec::new() };
+    processes
+        .filter_map(|process| {
+            let process = process.ok()?;
+            let stat = process.stat().ok()?;
+            let status = std::fs::read_to_string(format!("/proc/{}/status", stat.pid)).ok()?;
+            let cpus = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+            Some(Seen {
+                pid: stat.pid,
+                parent: stat.ppid,
+                command: process.cmdline().ok()?.join(" "),
+                cpus_allowed: cpus.trim().to_owned(),
+            })
+        })
+        .collect()
+}
+
+/// The processes whose command line has this text, but not the caller's own.
+pub fn with_command(text: &str) -> Vec<Seen> {
+    let own = std::process::id();
+    all()
+        .into_iter()
+        .filter(|seen| seen.command.contains(text) && u32::try_from(seen.pid).is_ok_and(|pid| pid != own))
+        .collect()
+}
