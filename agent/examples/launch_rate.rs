@@ -70,16 +70,16 @@ fn tell(
 
 async fn worker(slot: u32, launches: u32, cgroups: CgroupRoots) -> Result<Vec<Duration>, Box<dyn Error>> {
     let config = LauncherConfig { cgroups, ..LauncherConfig::new("launch-rate", slot.to_string()) };
-    let mut launcher = Launcher::start(&config).await?;
+    let mut runner = Launcher::start(&config).await?;
     let program = Launch::new(vec![PROGRAM.into()], BTreeMap::new(), "/".into());
     let mut started = Vec::new();
     for _ in 0..launches {
         let asked = Instant::now();
         let (stdout, stderr) = (OutputFile::create("stdout")?, OutputFile::create("stderr")?);
-        let mut run = launcher.run(&program, &stdout, &stderr).await?;
+        let mut run = runner.run(&program, &stdout, &stderr).await?;
         started.push(asked.elapsed());
         run.wait().await?;
     }
-    launcher.stop().await;
+    runner.stop().await;
     Ok(started)
 }

@@ -1,8 +1,6 @@
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 //! The launcher as a real process: what it starts, how it ends it, and that nothing is left behind.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

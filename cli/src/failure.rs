@@ -100,7 +100,7 @@ pub(crate) fn call(url: &str) -> impl Fn(Status) -> Failed + '_ {
 /// Whether nobody answered, or the answer broke off: worth another try.
 pub(crate) fn is_away(status: &Status) -> bool {
     use std::error::Error as _;
-    let transport = status.source().is_some_and(|source| source.is::<tonic::transport::Error>());
+    let transport = status.source().is_some_and(<dyn std::error::Error>::is::<tonic::transport::Error>);
     status.code() == Code::Unavailable || transport || (status.code() == Code::Unknown && status.source().is_some())
 }
 

@@ -35,23 +35,21 @@ impl FoundSuite {
             Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
             _ => PathBuf::from("."),
         };
-        Self::choose(config, folder, &path.display().to_string(), name)
+        Self::choose(&config, folder, &path.display().to_string(), name)
     }
 
     /// The suite of this name in a file that is read already.
-    pub(crate) fn choose(config: Config, folder: PathBuf, file: &str, name: Option<&str>) -> Result<Self, Failed> {
-        let (name, suite) = match name {
-            Some(name) => config.suite(name).map_err(|e| Failed::usage(format!("{file}: {e}")))?,
-            None => {
-                let mut suites = config.suites.iter();
-                match (suites.next(), suites.next()) {
-                    (Some(only), None) => only,
-                    _ => {
-                        let names: Vec<&str> = config.suites.keys().map(SuiteName::as_str).collect();
-                        return Err(Failed::usage(format!("say which suite of {file}: --suite {}", names.join(" or --suite "))));
-                    }
-                }
-            }
+    pub(crate) fn choose(config: &Config, folder: PathBuf, file: &str, name: Option<&str>) -> Result<Self, Failed> {
+        let (name, suite) = if let Some(name) = name {
+            config.suite(name).map_err(|e| Failed::usage(format!("{file}: {e}")))?
+        } else {
+            let mut suites = config.suites.iter();
+            let (Some(only), None) = (suites.next(), suites.next()) else {
+                let names: Vec<&str> = config.suites.keys().map(SuiteName::as_str).collect();
+                let names = names.join(" or --suite ");
+                return Err(Failed::usage(format!("say which suite of {file}: --suite {names}")));
+            };
+            only
         };
         let root = PackRoot { folder, files: suite.files.clone() };
         Ok(Self { project: config.project.clone(), name: name.clone(), suite: suite.clone(), root })
@@ -97,7 +95,7 @@ mod tests {
 
     fn choose(text: &str, name: Option<&str>) -> Result<FoundSuite, String> {
         let config = Config::parse("darwin.toml", text).map_err(|e| e.to_string())?;
-        FoundSuite::choose(config, ".".into(), "darwin.toml", name).map_err(|failed| format!("{:?}", failed.message))
+        FoundSuite::choose(&config, ".".into(), "darwin.toml", name).map_err(|failed| format!("{:?}", failed.message))
     }
 
     #[test]

@@ -29,11 +29,6 @@ impl Ui {
         }
     }
 
-    /// The report's format.
-    pub(crate) fn format(&self) -> OutputFormat {
-        self.format
-    }
-
     /// Whether a person watches progress on a terminal.
     pub(crate) fn draws_progress(&self) -> bool {
         !self.quiet && io::stderr().is_terminal()

@@ -5,6 +5,8 @@
 
 pub mod bench;
 pub mod proc_fs;
+mod suite;
 mod world;
 
+pub use suite::Suite;
 pub use world::{Daemon, Finished, World, finish};

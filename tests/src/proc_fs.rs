@@ -24,7 +24,7 @@ pub fn cpu_time_exact(pid: u32) -> Result<Duration> {
 
 /// The resident set of a process, in bytes.
 pub fn resident_bytes(pid: u32) -> Result<u64> {
-    Ok(Process::new(i32::try_from(pid)?)?.stat()?.rss_bytes().get())
+    Ok(Process::new(i32::try_from(pid)?)?.stat()?.rss * procfs::page_size())
 }
 
 /// A process with what tests ask of it.

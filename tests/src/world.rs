@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 /// How long a daemon may take until it is ready, on the busiest machine.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_mins(1);
 /// How often to look whether something has come about. Only tests wait like this.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 

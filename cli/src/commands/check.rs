@@ -95,40 +95,32 @@ fn health(status: &v1::StatusResponse, agents: &[v1::Agent]) -> Health {
 }
 
 fn reason(who: &str, reading: &v1::Reading) -> String {
-    let mut text = format!("{who}: {} is {}", reading.name, reading.value);
-    if !reading.why.is_empty() {
-        text.push_str(&format!("; {}", reading.why));
-    }
-    if !reading.remedy.is_empty() {
-        text.push_str(&format!(" -> {}", reading.remedy));
-    }
-    visible(&text)
+    let part = |joint: &str, text: &str| if text.is_empty() { String::new() } else { format!("{joint}{text}") };
+    let (why, remedy) = (part("; ", &reading.why), part(" -> ", &reading.remedy));
+    visible(&format!("{who}: {} is {}{why}{remedy}", reading.name, reading.value))
 }
 
 fn human(health: &Health, status: &v1::StatusResponse, agents: &[v1::Agent], session: &Session) -> String {
     let where_it_is = if session.is_embedded() { "embedded in this process".to_owned() } else { session.url().to_owned() };
-    let mut text = format!(
+    let mut parts = vec![format!(
         "coordinator {} ({where_it_is}): {} jobs wait, {} under way\n{}",
         visible(&status.version),
         status.jobs_queued,
         status.jobs_active,
         readings(&status.parts),
-    );
+    )];
     if !agents.is_empty() {
-        text.push('\n');
         let head = ["AGENT", "STATE", "SENSOR", "POOL", "CORES", "ISOLATION", "ATTEMPTS", "SILENT"];
-        text.push_str(&table(&head, agents.iter().map(row).collect()));
-        for agent in agents {
-            if let Some(sensor) = &agent.sensor {
-                text.push_str(&format!("\n{}\n{}", visible(&agent.agent_id), readings(&sensor.readings)));
-            }
-        }
+        parts.push(table(&head, agents.iter().map(row).collect()));
     }
-    text.push_str(&format!("\n{}\n", health.status));
-    for reason in &health.reasons {
-        text.push_str(&format!("  {reason}\n"));
-    }
-    text
+    let sensors = agents.iter().filter_map(|agent| Some((agent, agent.sensor.as_ref()?)));
+    parts.extend(
+        sensors.map(|(agent, sensor)| format!("{}\n{}", visible(&agent.agent_id), readings(&sensor.readings))),
+    );
+    let verdict = std::iter::once(health.status.to_string());
+    let lines: Vec<String> = verdict.chain(health.reasons.iter().map(|reason| format!("  {reason}"))).collect();
+    parts.push(lines.join("\n") + "\n");
+    parts.join("\n")
 }
 
 fn json_of(health: &Health, status: &v1::StatusResponse, agents: &[v1::Agent], session: &Session) -> Value {

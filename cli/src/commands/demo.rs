@@ -174,7 +174,7 @@ pub(crate) async fn run(args: &DemoArgs, prepared: Prepared, session: &Session, 
 
 async fn compare(folder: &Path, change: &Change, session: &Session, ui: &Ui) -> Result<Report, Failed> {
     let config = Config::parse("darwin.toml", DARWIN_TOML)?;
-    let found = FoundSuite::choose(config, folder.join("base"), "darwin.toml", None)?;
+    let found = FoundSuite::choose(&config, folder.join("base"), "darwin.toml", None)?;
     let side = |name: &str| -> Result<Packed, Failed> {
         let mut packed = pack::pack(&Reference::Dir(folder.join(name)), &found.root)?;
         name.clone_into(&mut packed.variant.label);
@@ -228,6 +228,6 @@ mod tests {
     #[test]
     fn the_example_has_one_suite() {
         let config = Config::parse("darwin.toml", DARWIN_TOML).unwrap();
-        FoundSuite::choose(config, ".".into(), "darwin.toml", None).unwrap();
+        FoundSuite::choose(&config, ".".into(), "darwin.toml", None).unwrap();
     }
 }

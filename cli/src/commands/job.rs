@@ -55,12 +55,11 @@ async fn list(args: &JobListArgs, session: &Session, ui: &Ui) -> Result<ExitCode
                 job.summary.clone(),
             ]
         });
-        let mut text =
-            table(&["JOB", "STATE", "KIND", "SUITE", "VARIANTS", "BOX", "SUBMITTED (UTC)", ""], rows.collect());
-        if let (true, Some(last)) = (page.more, page.jobs.last()) {
-            text.push_str(&format!("more: --before {}\n", last.job_id));
+        let text = table(&["JOB", "STATE", "KIND", "SUITE", "VARIANTS", "BOX", "SUBMITTED (UTC)", ""], rows.collect());
+        match page.jobs.last() {
+            Some(last) if page.more => format!("{text}more: --before {}\n", last.job_id),
+            _ => text,
         }
-        text
     };
     let json = || json!({ "schema": "darwin-jobs/1", "more": page.more, "jobs": page.jobs.iter().map(summary_json).collect::<Value>() });
     ui.show("job list", human, json)?;

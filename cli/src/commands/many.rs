@@ -201,8 +201,8 @@ mod tests {
         Tally::new(count, &Ui::new(&cli.global), true)
     }
 
-    fn answer(job: &str) -> Option<SubmitResponse> {
-        Some(SubmitResponse { job_id: job.into(), known: false })
+    fn answer(job: &str) -> SubmitResponse {
+        SubmitResponse { job_id: job.into(), known: false }
     }
 
     fn event(job: &str, state: &str) -> FinishedJob {
@@ -212,13 +212,13 @@ mod tests {
     #[test]
     fn a_job_counts_once_whichever_news_comes_first() {
         let mut tally = tally(3);
-        assert!(!tally.accepted(answer("a")));
+        assert!(!tally.accepted(Some(answer("a"))));
         tally.finished(event("b", "failed"));
         tally.finished(event("somebody-elses", "measured"));
         tally.finished(event("a", "measured"));
         tally.finished(event("a", "measured"));
-        assert!(!tally.accepted(answer("b")));
-        assert!(tally.accepted(answer("c")));
+        assert!(!tally.accepted(Some(answer("b"))));
+        assert!(tally.accepted(Some(answer("c"))));
         assert!(!tally.is_complete());
         tally.finished(event("c", "measured"));
         assert!(tally.is_complete());

@@ -58,7 +58,7 @@ impl BlobSource {
                 Ok(bytes.slice(start..start + want))
             }
             Self::Spooled { spool, offset: start, .. } => {
-                read_exactly(&mut *spool.lock().unwrap_or_else(PoisonError::into_inner), start + offset, want)
+                read_exactly(&mut spool.lock().unwrap_or_else(PoisonError::into_inner), start + offset, want)
             }
             Self::Disk { path, .. } => read_exactly(&mut File::open(path)?, offset, want),
         }

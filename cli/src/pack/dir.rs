@@ -30,7 +30,7 @@ pub(super) fn pack(folder: &Path, files: &Files) -> Result<Packed, PackError> {
             continue;
         }
         let path = found.path().strip_prefix(folder).unwrap_or(found.path());
-        let path = path.to_str().ok_or_else(|| PackError::NotUtf8(format!("{path:?}")))?.to_owned();
+        let path = path.to_str().ok_or_else(|| PackError::NotUtf8(path.display().to_string().escape_debug().to_string()))?.to_owned();
         if !wants(files, &path) {
             dropped += 1;
             continue;
@@ -51,7 +51,7 @@ fn node(path: &Path, blobs: &mut Blobs) -> Result<Node, PackError> {
     let meta = std::fs::symlink_metadata(path).map_err(PackError::read(path))?;
     if meta.is_symlink() {
         let target = std::fs::read_link(path).map_err(PackError::read(path))?;
-        let target = target.to_str().ok_or_else(|| PackError::NotUtf8(format!("{target:?}")))?.to_owned();
+        let target = target.to_str().ok_or_else(|| PackError::NotUtf8(target.display().to_string().escape_debug().to_string()))?.to_owned();
         return Ok(Node::Link { target });
     }
     let executable = meta.permissions().mode() & 0o111 != 0;

@@ -111,6 +111,6 @@ mod tests {
             .iter()
             .map(|text| text.parse::<Reference>().unwrap_err().to_string())
             .collect();
-        insta::assert_snapshot!(texts.join("\n"), @"");
+        insta::assert_snapshot!(texts.join("\n"));
     }
 }

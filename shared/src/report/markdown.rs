@@ -31,7 +31,7 @@ pub fn markdown(report: &Report) -> String {
             out.title(report, "⚪ CANCELLED", &format!("by {}; nothing was judged", code(by)));
         }
         Outcome::Expired => {
-            out.title(report, "⚪ EXPIRED", "it waited longer than it may; nothing was judged")
+            out.title(report, "⚪ EXPIRED", "it waited longer than it may; nothing was judged");
         }
         Outcome::Parked { why } => out.title(report, "⚪ PARKED", &escaped(&parked_text(why))),
     }

@@ -25,7 +25,7 @@ const SINGLES: usize = 200;
 /// How often the floor and the product take turns; the medians are reported.
 const TURNS: usize = 3;
 /// What one job may take, on the busiest machine.
-const WITHIN: Duration = Duration::from_secs(60);
+const WITHIN: Duration = Duration::from_mins(1);
 
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
@@ -34,13 +34,12 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 fn quantile(values: &mut [f64], q: f64) -> f64 {
     values.sort_by(f64::total_cmp);
-    let rank = ((values.len() as f64 * q).ceil() as usize).clamp(1, values.len());
-    values[rank - 1]
+    darwin_gate::stats::quantile(values, q).unwrap_or(f64::NAN)
 }
 
 /// A measurement of one process, pinned to no core in particular.
 pub(super) fn process_job(argv: Vec<String>) -> Result<JobSpec> {
-    let step = Step { command: JobCommand::Argv(argv), timeout: Duration::from_secs(60) };
+    let step = Step { command: JobCommand::Argv(argv), timeout: Duration::from_mins(1) };
     Ok(JobSpec {
         project: ProjectName::new("bench")?,
         suite: SuiteName::new("trivial")?,
@@ -124,7 +123,8 @@ pub fn latency() -> Result<Vec<Line>> {
             Line::new(format!("{what}, p95"), quantile(times, 0.95), "ms", p95),
         ]
     };
-    let mut all = lines("`submit` on a connected client to the first instruction", &mut warm, 3.0, Aim::AtMost(6.0));
+    let mut all =
+        lines("`submit` on a connected client to the first instruction", &mut warm, 3.0, Aim::AtMost(6.0));
     all.extend(lines("start of `darwin` to the first instruction", &mut cold, 6.0, Aim::None));
     Ok(all)
 }

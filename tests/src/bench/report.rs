@@ -69,7 +69,13 @@ impl Report {
                 None => "",
             };
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "| {} | {} {} | {aim} | {reached} |", line.what, number(line.value), line.unit);
+            let _ = writeln!(
+                text,
+                "| {} | {} {} | {aim} | {reached} |",
+                line.what,
+                number(line.value),
+                line.unit
+            );
         }
         text
     }

@@ -18,7 +18,8 @@ pub fn agent_cpu_in_a_round() -> Result<Vec<Line>> {
     let world = World::new()?;
     let _coordinator = world.coordinator(&[])?;
     let agent = world.agent("bench", &[])?;
-    let spin = format!("end=$(( $(date +%s) + {BENCH_SECONDS} )); while [ $(date +%s) -lt $end ]; do :; done");
+    let spin =
+        format!("end=$(( $(date +%s) + {BENCH_SECONDS} )); while [ $(date +%s) -lt $end ]; do :; done");
     let child = world.spawn_in(world.folder(), &["measure", "--quiet", "--shell", &spin])?;
     world.wait_until("the bench runs", || Ok(!with_command("while [ $(date +%s)").is_empty()))?;
     std::thread::sleep(EDGE);

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use nix::time::{ClockId, clock_gettime};
 
 /// In C and linked statically, so that as little as possible runs before its first line.
-const SOURCE: &str = r#"
+const SOURCE: &str = r"
 #include <fcntl.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,7 +19,7 @@ int main(int argc, char **argv) {
     int file = open(argv[1], O_WRONLY | O_CREAT | O_TRUNC, 0644);
     return file < 0 || write(file, &now, sizeof now) != sizeof now;
 }
-"#;
+";
 
 /// Compiles the program into a folder.
 pub(super) fn compile(folder: &Path) -> Result<PathBuf> {

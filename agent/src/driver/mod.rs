@@ -1,0 +1,231 @@
+//! The one loop that owns the agent's state: it takes news in, has the machine decide, and does what it says.
+//!
+//! In each turn everything that has come in is taken in; then the spool is written, once; then processes are started
+//! and the coordinator is told, in that order. So nothing runs and nothing is said that the spool does not know of,
+//! and no file is written between two invocations that need not be.
+
+mod effects;
+mod incoming;
+mod outbox;
+mod tails;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
+
+use darwin_agent_core::cpu_alloc::Granted;
+use darwin_agent_core::machine::{Action, Event, Machine};
+use darwin_shared::fleet::{AgentFacts, SensorReport};
+use darwin_shared::ids::{AttemptId, Epoch};
+use darwin_shared::round::RoundResult;
+use darwin_shared::spec::JobSpec;
+use darwin_shared::state::Stage;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::AgentConfig;
+use crate::link::LinkEvent;
+use crate::logs::AttemptLogs;
+use crate::run::{Bench, RoundEnd, Side, Slot};
+use crate::sense::Senses;
+use crate::spool::Spool;
+use crate::stage::{Connection, Folders, Progress, StageEnd};
+use outbox::Outbox;
+use tails::Tails;
+
+/// News taken in before the turn's effects are performed: enough to gather a burst, few enough to stay quick.
+const TURN_EVENTS: usize = 256;
+/// How often the sensor is read while nothing is measured.
+const SENSE_EVERY: Duration = Duration::from_secs(30);
+
+/// An attempt as the driver knows it.
+#[derive(Debug)]
+struct Job {
+    epoch: Epoch,
+    spec: Arc<JobSpec>,
+    /// None until they are ready.
+    sides: Vec<Side>,
+    logs: Arc<AttemptLogs>,
+    /// Processes started so far.
+    started: Arc<AtomicU64>,
+    stop: CancellationToken,
+    bench: Option<Arc<Bench>>,
+}
+
+/// What a task came to.
+#[derive(Debug)]
+enum Done {
+    Staged { attempt: AttemptId, stager: usize, end: StageEnd },
+    Round { attempt: AttemptId, round: u32, end: RoundEnd },
+    /// A launcher was started ahead of its first use.
+    Warmed,
+}
+
+/// What the agent is asked to do about its own life.
+#[derive(Debug, Clone)]
+pub(crate) struct Leave {
+    /// Finish what has cores, give back the rest, and go.
+    pub(crate) when_done: CancellationToken,
+    /// End everything and go.
+    pub(crate) now: CancellationToken,
+}
+
+/// Everything that the driver is made of.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    pub(crate) config: AgentConfig,
+    pub(crate) facts: AgentFacts,
+    pub(crate) machine: Machine,
+    pub(crate) spool: Spool,
+    pub(crate) senses: Senses,
+    pub(crate) sensor: SensorReport,
+    pub(crate) slots: Vec<Arc<Mutex<Slot>>>,
+    pub(crate) stagers: Vec<Arc<Mutex<Slot>>>,
+    pub(crate) folders: Arc<Folders>,
+    pub(crate) connection: Connection,
+    pub(crate) link: mpsc::Receiver<LinkEvent>,
+    pub(crate) busy: Arc<AtomicBool>,
+    pub(crate) leave: Leave,
+}
+
+/// The loop's own state beside what it is made of.
+#[derive(Debug)]
+struct Turning {
+    origin: Instant,
+    jobs: BTreeMap<AttemptId, Job>,
+    stagers_free: Vec<usize>,
+    tasks: JoinSet<Done>,
+    progress: (Progress, mpsc::Receiver<(AttemptId, Stage)>),
+    outbox: Outbox,
+    tails: Tails,
+    /// Rounds that the machine has not asked to be reported yet; at most one, within a step.
+    measured: Option<RoundResult>,
+    /// Starts that wait for the spool to be written.
+    starts: VecDeque<Action>,
+    /// Specs of grants that the machine has not taken or refused yet; at most one, within a step.
+    assigned: Option<Arc<JobSpec>>,
+    granted: BTreeMap<AttemptId, Granted>,
+    leaving: bool,
+    gone: bool,
+}
+
+impl Driver {
+    /// Runs until the agent leaves.
+    pub(crate) async fn run(mut self, earlier: Vec<Action>) {
+        let mut turning = Turning {
+            origin: Instant::now(),
+            jobs: BTreeMap::new(),
+            stagers_free: (0..self.stagers.len()).rev().collect(),
+            tasks: JoinSet::new(),
+            // As many as there are stagers can speak at once, each a few times.
+            progress: mpsc::channel(64),
+            outbox: Outbox::default(),
+            tails: Tails::default(),
+            measured: None,
+            starts: VecDeque::new(),
+            assigned: None,
+            granted: BTreeMap::new(),
+            leaving: false,
+            gone: false,
+        };
+        self.perform(&mut turning, earlier);
+        self.warm_up(&mut turning);
+        let mut sense_at = Instant::now() + SENSE_EVERY;
+        while !turning.gone {
+            self.wait(&mut turning, &mut sense_at).await;
+            self.end_turn(&mut turning).await;
+        }
+        self.close(turning).await;
+    }
+
+    fn now(turning: &Turning) -> Duration {
+        turning.origin.elapsed()
+    }
+
+    fn step(&mut self, turning: &mut Turning, event: Event) {
+        let actions = self.machine.step(event, Self::now(turning));
+        self.perform(turning, actions);
+    }
+
+    /// Waits for news and takes in all that is there.
+    async fn wait(&mut self, turning: &mut Turning, sense_at: &mut Instant) {
+        let wake = self.machine.wake_at().map(|at| turning.origin + at);
+        let idle = !self.machine.is_busy();
+        tokio::select! {
+            Some(event) = self.link.recv() => {
+                self.heard(turning, event);
+                for _ in 0..TURN_EVENTS {
+                    let Ok(event) = self.link.try_recv() else { break };
+                    self.heard(turning, event);
+                }
+            }
+            Some(done) = turning.tasks.join_next() => self.finished(turning, done),
+            Some((attempt, stage)) = turning.progress.1.recv() => {
+                self.step(turning, Event::StageBegun { attempt, stage });
+            }
+            () = sleep_until(wake) => self.step(turning, Event::Woken),
+            () = tokio::time::sleep_until(*sense_at), if idle => {
+                *sense_at = Instant::now() + SENSE_EVERY;
+                self.sense(turning).await;
+            }
+            () = self.leave.now.cancelled(), if !turning.gone => {
+                self.leave.now = CancellationToken::new();
+                turning.leaving = true;
+                self.step(turning, Event::LeaveNow);
+            }
+            () = self.leave.when_done.cancelled(), if !turning.leaving => {
+                turning.leaving = true;
+                self.step(turning, Event::LeaveAsked);
+            }
+        }
+        while let Some(done) = turning.tasks.try_join_next() {
+            self.finished(turning, done);
+        }
+    }
+
+    /// Starts launchers before they are needed: the first attempts should not wait for them.
+    fn warm_up(&self, turning: &mut Turning) {
+        /// More than these would slow down the start of an agent that lives for one job.
+        const WARM_SLOTS: usize = 4;
+        for slot in self.slots.iter().take(WARM_SLOTS).cloned() {
+            turning.tasks.spawn(async move {
+                if let Err(error) = slot.lock().await.launcher().await {
+                    tracing::warn!(%error, "a launcher does not start; it is tried again when it is needed");
+                }
+                Done::Warmed
+            });
+        }
+    }
+
+    /// Reads the sensor, while nothing of ours runs that it could take for someone else's.
+    async fn sense(&mut self, turning: &mut Turning) {
+        let report = self.senses.read().await;
+        if report == self.sensor {
+            return;
+        }
+        self.sensor = report;
+        turning.outbox.sensor(&self.sensor);
+        let health = self.senses.judge(&self.sensor);
+        self.step(turning, Event::SensorRead(health));
+    }
+
+    /// Ends what is left: tasks first, then launchers.
+    async fn close(self, mut turning: Turning) {
+        turning.tails.close();
+        turning.outbox.drain().await;
+        turning.tasks.shutdown().await;
+        for slot in self.slots.iter().chain(&self.stagers) {
+            slot.lock().await.close().await;
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
