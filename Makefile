@@ -36,4 +36,4 @@ lint: tools
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	$(CARGO) run --locked -q -p darwin-tests --bin darwin-lint -- all
 	@command -v cargo-deny > /dev/null || $(CARGO) install --locked cargo-deny --version 0.20.2
-	$(CARGO) deny --offline check bans licenses sources
+	$(CARGO) deny check bans licenses sources

@@ -65,8 +65,13 @@ pub struct AgentConfig {
     /// How long a run may go on past its lease; must stay below the coordinator's own grace. Key `lease_grace`; none
     /// unless set.
     pub lease_grace: Duration,
+    /// How long a drained agent on its way out waits for what has cores. Key `drain_max`; 10 minutes unless set.
+    pub drain_max: Duration,
     /// Bounds on what a bench may use, whatever its job asks for. Table `[limits]`.
     pub limits: BenchLimits,
+    /// The program that becomes a launcher: this very one, unless whoever embeds the agent says otherwise. It must
+    /// call [`crate::exec::launcher_main_if_asked`] first thing. No key.
+    pub launcher: PathBuf,
 }
 
 /// Bounds on what one process tree of a bench may use.
@@ -221,6 +226,7 @@ struct FileConfig {
     tier: Tier,
     allow_paths: bool,
     lease_grace: Option<Written>,
+    drain_max: Option<Written>,
     limits: FileLimits,
 }
 
@@ -261,6 +267,7 @@ const KEYS: &[&str] = &[
     "tier",
     "allow_paths",
     "lease_grace",
+    "drain_max",
     "limits",
 ];
 const LIMIT_KEYS: &[&str] = &["output_max", "file_max", "memory_max", "processes_max", "time_max"];
@@ -277,7 +284,8 @@ impl FileConfig {
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let bad = |error: toml::de::Error| ConfigError::Toml { path: path.to_owned(), message: error.to_string() };
+        let bad =
+            |error: toml::de::Error| ConfigError::Toml { path: path.to_owned(), message: error.to_string() };
         let table: toml::Table = text.parse().map_err(bad)?;
         check_keys(path, &table, KEYS, "agent.toml")?;
         if let Some(toml::Value::Table(limits)) = table.get("limits") {
@@ -309,7 +317,10 @@ impl FileConfig {
             id,
             pool: PoolName::new(flags.pool.or(self.pool).unwrap_or_else(|| "default".to_owned()))?,
             labels,
-            state_dir: flags.state_dir.or(self.state_dir).unwrap_or_else(|| PathBuf::from("/var/lib/darwin-agent")),
+            state_dir: flags
+                .state_dir
+                .or(self.state_dir)
+                .unwrap_or_else(|| PathBuf::from("/var/lib/darwin-agent")),
             lease_cpus: flags.lease_cpus.or(self.lease_cpus),
             stage_ahead: self.stage_ahead.unwrap_or(2),
             stagers: self.stagers.unwrap_or(1),
@@ -317,6 +328,8 @@ impl FileConfig {
             tier: self.tier,
             allow_paths: self.allow_paths,
             lease_grace: self.lease_grace.map_or(Duration::ZERO, |written| written.0),
+            drain_max: self.drain_max.map_or(Duration::from_mins(10), |written| written.0),
+            launcher: PathBuf::from("/proc/self/exe"),
             limits: BenchLimits {
                 output_max_bytes: bytes(self.limits.output_max).unwrap_or(defaults.output_max_bytes),
                 file_max_bytes: bytes(self.limits.file_max).unwrap_or(defaults.file_max_bytes),
@@ -338,7 +351,11 @@ impl AgentConfig {
             return Err(out_of_range("stagers", self.stagers, "from 1 to 16"));
         }
         if self.lease_grace > Duration::from_secs(60) {
-            return Err(out_of_range("lease_grace", humantime::format_duration(self.lease_grace), "at most 1m"));
+            return Err(out_of_range(
+                "lease_grace",
+                humantime::format_duration(self.lease_grace),
+                "at most 1m",
+            ));
         }
         if self.limits.output_max_bytes == 0 {
             return Err(out_of_range("limits.output_max", 0, "at least 1 byte"));
@@ -365,11 +382,18 @@ fn check_keys(
         .filter(|(likeness, _)| *likeness > 0.75)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate.to_owned());
-    Err(ConfigError::UnknownKey { path: path.to_owned(), key: key.escape_default().to_string(), table: name, nearest, known })
+    Err(ConfigError::UnknownKey {
+        path: path.to_owned(),
+        key: key.escape_default().to_string(),
+        table: name,
+        nearest,
+        known,
+    })
 }
 
 fn default_id() -> Result<AgentId, ConfigError> {
-    let name = nix::unistd::gethostname().map_err(|error| ConfigError::NoId(format!("(unreadable: {error})")))?;
+    let name =
+        nix::unistd::gethostname().map_err(|error| ConfigError::NoId(format!("(unreadable: {error})")))?;
     let name = name.to_string_lossy().into_owned();
     AgentId::new(name.clone()).map_err(|_| ConfigError::NoId(format!("`{}`", name.escape_default())))
 }
@@ -424,6 +448,7 @@ mod tests {
             tier = "bare-metal"
             allow_paths = true
             lease_grace = "1s"
+            drain_max = "1m"
             [labels]
             nic = "x710"
             [limits]

@@ -60,6 +60,8 @@ pub(crate) struct Greeting {
     pub(crate) messages: mpsc::Receiver<AgentMessage>,
     /// Pieces of logs: sent when nothing else waits.
     pub(crate) logs: mpsc::Receiver<AgentMessage>,
+    /// The driver gives the connection up.
+    pub(crate) hang_up: CancellationToken,
 }
 
 /// The task that keeps the link.
@@ -122,13 +124,14 @@ impl Link {
         if self.events.send(LinkEvent::Connected(reply)).await.is_err() {
             return Ending::Over;
         }
-        let Ok(Greeting { hello, messages, logs }) = greeting.await else { return Ending::Over };
-        let rest = select_with_strategy(ReceiverStream::new(messages), ReceiverStream::new(logs), |(): &mut ()| {
-            PollNext::Left
-        });
+        let Ok(Greeting { hello, messages, logs, hang_up }) = greeting.await else { return Ending::Over };
+        let rest =
+            select_with_strategy(ReceiverStream::new(messages), ReceiverStream::new(logs), |(): &mut ()| {
+                PollNext::Left
+            });
         let outgoing = tokio_stream::once(hello).chain(rest);
         let mut client = AgentLinkClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let mut incoming = match timeout(ANSWER_BOUND, client.connect(outgoing)).await {
+        let mut incoming = match timeout(ANSWER_BOUND, client.attach(outgoing)).await {
             Ok(Ok(response)) => response.into_inner(),
             Ok(Err(status)) => return lost(false, true, status.to_string()),
             Err(_) => return lost(false, true, format!("no answer within {ANSWER_BOUND:?}")),
@@ -139,7 +142,10 @@ impl Link {
         }
         tracing::info!(coordinator = %uri, "linked");
         self.connection.send_replace(Some(endpoint.connect_lazy()));
-        self.listen(&mut incoming).await
+        tokio::select! {
+            ending = self.listen(&mut incoming) => ending,
+            () = hang_up.cancelled() => lost(true, true, "it reads nothing of what is sent".to_owned()),
+        }
     }
 
     /// Waits for the coordinator's first message and passes it on.
@@ -192,7 +198,11 @@ fn endpoint(uri: &Uri) -> Endpoint {
 }
 
 fn pauses() -> ExponentialBackoff {
-    ExponentialBuilder::default().with_min_delay(PAUSE_LEAST).with_max_delay(PAUSE_MOST).without_max_times().build()
+    ExponentialBuilder::default()
+        .with_min_delay(PAUSE_LEAST)
+        .with_max_delay(PAUSE_MOST)
+        .without_max_times()
+        .build()
 }
 
 /// Whether the connection was closed by the other side's kernel, so that all that was sent before had arrived there.

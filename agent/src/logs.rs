@@ -104,6 +104,11 @@ impl AttemptLogs {
         self.lock().over
     }
 
+    /// Whether there is anything on disk.
+    pub(crate) fn is_on_disk(&self) -> bool {
+        self.lock().logs.iter().any(|log| matches!(log.bytes, Bytes::Disk(_)))
+    }
+
     /// Moves what finished processes wrote from memory to disk; what wrote nothing needs no file.
     pub(crate) fn keep(&self) {
         let waiting: Vec<Log> = self.lock().logs.iter().filter(|log| log.finished).cloned().collect();
@@ -117,7 +122,9 @@ impl AttemptLogs {
                     }
                 }
                 Ok(None) => {}
-                Err(error) => tracing::warn!(folder = %self.folder.display(), %error, "a log could not be kept"),
+                Err(error) => {
+                    tracing::warn!(folder = %self.folder.display(), %error, "a log could not be kept")
+                }
             }
         }
     }
@@ -251,6 +258,10 @@ mod tests {
         let long = format!("{}\u{1b}[2Jend", "\u{ff}".repeat(LOG_TAIL_BYTES));
         logs.begin(Stage::Check, Arm::Challenger, output(&long), output("why\n"));
         let tail = logs.tail();
-        assert!(tail.len() <= LOG_TAIL_BYTES && tail.ends_with("[2Jendwhy\n"), "{}", &tail[tail.len() - 20..]);
+        assert!(
+            tail.len() <= LOG_TAIL_BYTES && tail.ends_with("[2Jendwhy\n"),
+            "{}",
+            &tail[tail.len() - 20..]
+        );
     }
 }

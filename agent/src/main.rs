@@ -1,5 +1,164 @@
-//! The agent's daemon.
+//! `darwin-agent`: the agent as a daemon.
 
-fn main() {
-    darwin_agent::exec::launcher_main_if_asked();
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use darwin_agent::{AgentConfig, ConfigError, Overrides, Shutdown, exec, run_with, sensor_report};
+use darwin_shared::cpu::CpuSet;
+use darwin_shared::exit_code::ExitCode as Code;
+use darwin_shared::fleet::{SensorReport, SensorStatus};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Where the configuration is looked for, unless another file is named.
+const DEFAULT_CONFIG: &str = "/etc/darwin/agent.toml";
+/// Between the two readings of `sensor`: long enough for shares of time, short enough to wait for.
+const SENSOR_SPAN: Duration = Duration::from_millis(500);
+
+/// Runs benches pinned on isolated cores and reports what they measured.
+#[derive(Debug, Parser)]
+#[command(name = "darwin-agent", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Join a coordinator and take work from it, until told to stop: SIGTERM finishes what has cores, a second one
+    /// ends it.
+    Run(Options),
+    /// Read the sensor once: is this box fit to measure, and what would mend it?
+    Sensor {
+        #[command(flatten)]
+        options: Options,
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Options {
+    /// The configuration [default: /etc/darwin/agent.toml, if it is there].
+    #[arg(long, value_name = "FILE", env = "DARWIN_AGENT_CONFIG")]
+    config: Option<PathBuf>,
+    /// A coordinator's URL; any number of times. Loopback only, until there is TLS.
+    #[arg(long, value_name = "URL", env = "DARWIN_COORDINATOR")]
+    coordinator: Vec<String>,
+    /// This agent's id [default: the host name].
+    #[arg(long)]
+    id: Option<String>,
+    /// The pool of interchangeable boxes that this one belongs to.
+    #[arg(long)]
+    pool: Option<String>,
+    /// A label that jobs may ask for; any number of times.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = label)]
+    label: Vec<(String, String)>,
+    /// Where spool, artifacts and logs are kept.
+    #[arg(long, value_name = "DIR", env = "DARWIN_AGENT_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+    /// CPUs to lease out, as in 2-7 [default: all but one core for the agent itself].
+    #[arg(long, value_name = "CPUS")]
+    lease_cpus: Option<CpuSet>,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        Some(_) | None => Err("a label looks like nic=x710".to_owned()),
+    }
+}
+
+impl Options {
+    fn load(self) -> Result<AgentConfig, ConfigError> {
+        let there = || Some(PathBuf::from(DEFAULT_CONFIG)).filter(|path| Path::exists(path));
+        let overrides = Overrides {
+            coordinators: self.coordinator,
+            id: self.id,
+            pool: self.pool,
+            labels: self.label.into_iter().collect(),
+            state_dir: self.state_dir,
+            lease_cpus: self.lease_cpus,
+        };
+        AgentConfig::load(self.config.or_else(there).as_deref(), overrides)
+    }
+}
+
+fn main() -> ExitCode {
+    exec::launcher_main_if_asked();
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let code = match cli.command {
+        Command::Run(options) => options.load().map_err(Into::into).and_then(daemon).map(|()| Code::Success),
+        Command::Sensor { options, json } => {
+            options.load().map_err(Into::into).and_then(|config| sensor(&config, json))
+        }
+    };
+    ExitCode::from(code.unwrap_or_else(|error| report(&error)).number())
+}
+
+fn report(error: &anyhow::Error) -> Code {
+    // Standard error may be closed; the exit code says it all the same.
+    let _ = writeln!(std::io::stderr(), "darwin-agent: {error:#}");
+    if error.is::<ConfigError>() { Code::Usage } else { Code::NotOk }
+}
+
+/// One thread does: all work is waiting, and a second one would only wake another core.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")
+}
+
+fn daemon(config: AgentConfig) -> Result<()> {
+    runtime()?.block_on(async {
+        let shutdown = Shutdown::default();
+        let mut terminate = signal(SignalKind::terminate()).context("no handler for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("no handler for SIGINT")?;
+        let agent = run_with(config, shutdown.clone());
+        tokio::pin!(agent);
+        loop {
+            tokio::select! {
+                result = &mut agent => return Ok(result?),
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if shutdown.drain.is_cancelled() {
+                tracing::warn!("ending what runs");
+                shutdown.now.cancel();
+            } else {
+                tracing::warn!("finishing what has cores; a second signal ends it at once");
+                shutdown.drain.cancel();
+            }
+        }
+    })
+}
+
+fn sensor(config: &AgentConfig, json: bool) -> Result<Code> {
+    let report = runtime()?.block_on(sensor_report(config, SENSOR_SPAN))?;
+    let text = if json { serde_json::to_string_pretty(&report)? } else { table(&report) };
+    // A closed standard output means that nobody wants to know.
+    let _ = writeln!(std::io::stdout(), "{text}");
+    Ok(match report.status {
+        SensorStatus::Ok | SensorStatus::Degraded => Code::Success,
+        SensorStatus::Down => Code::NotOk,
+    })
+}
+
+/// The report as columns; what needs no mending is one line.
+fn table(report: &SensorReport) -> String {
+    let width = report.readings.iter().map(|reading| reading.name.len()).max().unwrap_or(0);
+    let mut lines: Vec<String> = Vec::new();
+    for reading in &report.readings {
+        lines.push(format!("{:<7}  {:<width$}  {}", reading.status, reading.name, reading.value));
+        if !reading.remedy.is_empty() {
+            lines.push(format!("{:<7}  {:<width$}  {}: {}", "", "", reading.why, reading.remedy));
+        }
+    }
+    lines.push(report.status.to_string());
+    lines.join("\n")
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use clap::Parser as _;
-use crate::shim::{AgentConfig, Overrides};
+use darwin_agent::{AgentConfig, Overrides};
 use darwin_coordinator::{CoordinatorConfig, Server};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
@@ -75,7 +75,7 @@ impl Embedded {
                 TryLockError::WouldBlock => holder(&mut lock),
                 TryLockError::Error(e) => return Err(cannot_lock(data, &e)),
             };
-            if let (Need::Look, Some(holder)) = (need, &holder) {
+            if let (Need::Look | Need::Join, Some(holder)) = (need, &holder) {
                 return Ok(Running::Elsewhere { url: holder.url.clone() });
             }
             lock = wait_for(lock, holder, data, ui).await?;
@@ -84,7 +84,7 @@ impl Embedded {
         let url = url_of(&server);
         write_holder(&mut lock, &url).map_err(|e| cannot_lock(data, &e))?;
         let agent = match need {
-            Need::Work => Some(start_agent(data, &url)?),
+            Need::Work | Need::Join => Some(start_agent(data, &url)?),
             Need::Look => None,
         };
         Ok(Running::Here(Self { server, agent, lock }))
@@ -136,7 +136,7 @@ fn start_agent(data: &Path, url: &str) -> Result<Agent, Failed> {
                 coordinators: vec![url.to_owned()],
                 id: id.map(str::to_owned),
                 state_dir: Some(state.clone()),
-                ..Default::default()
+                ..Overrides::default()
             },
         )
     };
@@ -148,7 +148,7 @@ fn start_agent(data: &Path, url: &str) -> Result<Agent, Failed> {
     let stop = CancellationToken::new();
     let stopping = stop.clone();
     let task = tokio::spawn(async move {
-        crate::shim::run(config, stopping.cancelled_owned()).await.map_err(|e| format!("{e:#}"))
+        darwin_agent::run(config, stopping).await.map_err(|e| e.to_string())
     });
     Ok(Agent { stop, task })
 }

@@ -97,23 +97,28 @@ pub(crate) fn call(url: &str) -> impl Fn(Status) -> Failed + '_ {
     }
 }
 
-/// Whether nobody answered, or the answer broke off: worth another try.
+/// Whether nobody answered, or the answer broke off: worth another try. A status with a source was made on this side,
+/// by the connection; what a coordinator says has none.
 pub(crate) fn is_away(status: &Status) -> bool {
     use std::error::Error as _;
-    let transport = status.source().is_some_and(<dyn std::error::Error>::is::<tonic::transport::Error>);
-    status.code() == Code::Unavailable || transport || (status.code() == Code::Unknown && status.source().is_some())
+    status.code() == Code::Unavailable || status.source().is_some()
 }
 
 /// Nobody answers at this address.
-pub(crate) fn unreachable(url: &str, error: &dyn std::error::Error) -> Failed {
+pub(crate) fn unreachable(url: &str, error: &(dyn std::error::Error + 'static)) -> Failed {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
+    let why = match innermost.downcast_ref::<Status>() {
+        Some(status) => status.message().to_owned(),
+        None => innermost.to_string(),
+    };
+    let why = darwin_shared::report::visible(&why);
     Failed::new(
         ExitCode::Unreachable,
         format!(
-            "no coordinator answers at {url}: {innermost}\n  start one with darwin-coordinator, name another one with \
+            "no coordinator answers at {url}: {why}\n  start one with darwin-coordinator, name another one with \
              --coordinator URL, or use the one in this process with --coordinator embedded"
         ),
     )

@@ -116,6 +116,7 @@ impl Following {
     async fn run(&mut self, stops: &mut Stops, on_interrupt: OnInterrupt) -> Result<Report, Failed> {
         loop {
             let mut events = self.watch(stops).await?;
+            // A coordinator that ends the stream at once must not be asked in a circle: see the pause below.
             loop {
                 tokio::select! {
                     event = events.message() => match event {
@@ -132,6 +133,7 @@ impl Following {
                     stop = stops.next() => self.stop(stop, stops, on_interrupt).await?,
                 }
             }
+            tokio::time::sleep(FIRST_PAUSE).await;
         }
     }
 

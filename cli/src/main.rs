@@ -14,7 +14,6 @@ mod pack;
 mod progress;
 mod session;
 mod settings;
-mod shim;
 mod submit;
 mod suite;
 mod ui;
@@ -77,7 +76,7 @@ fn run(cli: Cli, ui: &Ui) -> Result<ExitCode, Failed> {
             let prepared = demo::prepare()?;
             talk(Target::Embedded, Need::Work).with(async |session| demo::run(&args, prepared, session, ui).await)
         }
-        Command::Check => talk(target?, Need::Work).with(async |session| check::run(session, ui).await),
+        Command::Check => talk(target?, Need::Join).with(async |session| check::run(session, ui).await),
         Command::Compare(args) => {
             let target = stays(target?, args.submit.detach)?;
             let prepared = compare::prepare(&args, ui)?;
@@ -90,8 +89,12 @@ fn run(cli: Cli, ui: &Ui) -> Result<ExitCode, Failed> {
         }
         Command::Job(command) => {
             let need = match &command {
-                args::JobCommand::Watch(_) => Need::Work,
-                _ => Need::Look,
+                args::JobCommand::Watch(_) => Need::Join,
+                args::JobCommand::List(_)
+                | args::JobCommand::Show(_)
+                | args::JobCommand::Logs { .. }
+                | args::JobCommand::Cancel { .. }
+                | args::JobCommand::Retry(_) => Need::Look,
             };
             talk(target?, need).with(async |session| commands::job::run(&command, session, ui).await)
         }

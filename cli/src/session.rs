@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use darwin_proto::v1::StatusRequest;
+use darwin_proto::v1::agents_client::AgentsClient;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::embedded::{Embedded, Running};
-use crate::failure::{Failed, unreachable};
+use crate::failure::{Failed, call, unreachable};
 use crate::settings::{Target, data_dir};
 use crate::ui::Ui;
 
@@ -17,8 +19,10 @@ const WINDOW_BYTES: u32 = 4 << 20;
 /// What a command needs of the embedded coordinator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// An agent too, to run something.
+    /// An agent too, to run something undisturbed.
     Work,
+    /// An agent too; one that runs already in another process will do.
+    Join,
     /// Only what is recorded.
     Look,
 }
@@ -37,7 +41,13 @@ impl Session {
         match target {
             Target::Remote(url) => Self::connect(url.clone(), None).await,
             Target::Embedded => match Embedded::start(&data_dir()?, need, ui).await? {
-                Running::Here(embedded) => Self::connect(embedded.url(), Some(embedded)).await,
+                Running::Here(embedded) => {
+                    let session = Self::connect(embedded.url(), Some(embedded)).await?;
+                    if need == Need::Work {
+                        session.tell_of_leftovers(ui).await?;
+                    }
+                    Ok(session)
+                }
                 Running::Elsewhere { url } => Self::connect(url, None).await,
             },
         }
@@ -52,6 +62,19 @@ impl Session {
             .initial_connection_window_size(WINDOW_BYTES);
         let channel = endpoint.connect().await.map_err(|e| unreachable(&url, &e))?;
         Ok(Self { channel, url, embedded })
+    }
+
+    /// Jobs of an earlier life of the embedded coordinator come before what is submitted now.
+    async fn tell_of_leftovers(&self, ui: &Ui) -> Result<(), Failed> {
+        let status = AgentsClient::new(self.channel()).status(StatusRequest {}).await;
+        let status = status.map_err(call(&self.url))?.into_inner();
+        let jobs = status.jobs_queued + status.jobs_active;
+        if jobs > 0 {
+            ui.hint(&format!(
+                "jobs of an earlier run that was left go first: {jobs}; `darwin job list` shows and `darwin job cancel` ends them"
+            ));
+        }
+        Ok(())
     }
 
     /// The connection; cheap to clone.

@@ -43,6 +43,6 @@ pub(crate) async fn submit_and_wait(session: &Session, spec: &JobSpec, blobs: &B
 pub(crate) async fn submit_and_leave(session: &Session, spec: &JobSpec, blobs: &Blobs, ui: &Ui) -> Result<ExitCode, Failed> {
     let job_id = submit(session, spec, blobs, ui).await?;
     ui.hint(&format!("submitted; darwin job watch {job_id} follows it"));
-    ui.emit(&format!("{job_id}\n"))?;
+    ui.submitted(&job_id)?;
     Ok(ExitCode::Success)
 }

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use darwin_shared::report::{self, HumanOptions, Report};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::args::{Global, OutputFormat};
 use crate::failure::{Failed, Message};
@@ -58,6 +58,12 @@ impl Ui {
     /// The line ends standard output where that is for people or logs; JSON and JUnit must stay whole, so there it
     /// goes to standard error.
     pub(crate) fn report(&self, report: &Report) -> Result<(), Failed> {
+        self.report_alone(report)?;
+        self.machine_line(&report.machine_line())
+    }
+
+    /// A report in the wanted format, as one of several.
+    pub(crate) fn report_alone(&self, report: &Report) -> Result<(), Failed> {
         let text = match self.format {
             OutputFormat::Human => {
                 let colour = self.output.is_none() && colours();
@@ -76,8 +82,7 @@ impl Ui {
                 }
             }
         };
-        self.emit(&text)?;
-        self.machine_line(&report.machine_line())
+        self.emit(&text)
     }
 
     /// A table or text for people, or JSON; the other formats have nothing to say here.
@@ -87,6 +92,16 @@ impl Ui {
             OutputFormat::Json => self.emit(&pretty(&json())),
             OutputFormat::Markdown | OutputFormat::Junit | OutputFormat::Github => {
                 Err(Failed::usage(format!("`{command}` has no verdict to report: use --format human or json")))
+            }
+        }
+    }
+
+    /// The id of a job that is left to its coordinator.
+    pub(crate) fn submitted(&self, job_id: &str) -> Result<(), Failed> {
+        match self.format {
+            OutputFormat::Json => self.emit(&pretty(&json!({ "schema": "darwin-submitted/1", "job_id": job_id }))),
+            OutputFormat::Human | OutputFormat::Markdown | OutputFormat::Junit | OutputFormat::Github => {
+                self.emit(&format!("{job_id}\n"))
             }
         }
     }
@@ -187,7 +202,8 @@ pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n") + "\n"
 }
 
 /// A time for people, in UTC: `2025-11-24 16:02:11`; empty for none.

@@ -13,7 +13,7 @@ use tonic::transport::Channel;
 use crate::failure::{Failed, call};
 use crate::pack::{BlobSource, Blobs};
 
-/// How many digests one FindMissing may ask for, as the protocol says.
+/// How many digests one call may ask for, as the protocol says.
 const MAX_ASKED: usize = 10_000;
 
 /// What was sent.

@@ -105,6 +105,13 @@ impl World {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// One of the programs, without arguments.
+    pub fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(self.programs.join(name));
+        command.stdin(Stdio::null());
+        command
+    }
+
     /// Starts the coordinator, or starts it again on the same state; returns when it answers.
     pub fn coordinator(&self, flags: &[&str]) -> Result<Daemon> {
         let listen = format!("127.0.0.1:{}", self.port);

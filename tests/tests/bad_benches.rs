@@ -3,7 +3,7 @@
 use std::process::Child;
 
 use anyhow::{Result, ensure};
-use darwin_tests::{Suite, World, finish, proc_fs};
+use darwin_tests::{Finished, Suite, World, finish, proc_fs};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -79,7 +79,13 @@ fn an_unreachable_coordinator_is_said_so() -> Result<()> {
 #[test]
 fn neither_daemon_listens_or_connects_beyond_loopback() -> Result<()> {
     let world = World::new()?;
-    let refused = world.coordinator(&["--listen", "0.0.0.0:0"]);
-    assert!(refused.is_err_and(|why| format!("{why:#}").contains("loopback")));
+    let state = world.folder().join("state").display().to_string();
+    let coordinator = ["--listen", "0.0.0.0:0", "--state-dir", &state];
+    let agent = ["run", "--coordinator", "http://192.0.2.1:7411", "--state-dir", &state];
+    for (program, arguments) in [("darwin-coordinator", coordinator.as_slice()), ("darwin-agent", &agent)] {
+        let done = Finished::from(world.program(program).args(arguments).output()?);
+        assert_ne!(done.code, 0, "{program}");
+        assert!(done.stderr.contains("loopback"), "{program}: {}", done.stderr);
+    }
     Ok(())
 }

@@ -11,12 +11,13 @@ use darwin_shared::attempt::{AttemptEvent, AttemptUpdate};
 use darwin_shared::fleet::IsolationLevel;
 use darwin_shared::ids::{AttemptId, Epoch};
 use darwin_shared::spec::{Isolation, JobSpec, Scheduler};
-use tokio::task::JoinError;
+use tokio::task::{Id, JoinError};
 use tokio_util::sync::CancellationToken;
 
 use super::{Done, Driver, Job, Turning};
 use crate::logs::AttemptLogs;
 use crate::run::{Bench, RoundEnd, measure, remove_all};
+use crate::spool::SpoolError;
 use crate::stage::{self, StageEnd, Staging, sides_without_files};
 
 impl Driver {
@@ -28,7 +29,6 @@ impl Driver {
                 Action::ReportRound { attempt, round } => self.report(turning, attempt, round),
                 Action::WriteEnd { attempt, end } => {
                     self.spool.end(attempt, end);
-                    turning.granted.remove(&attempt);
                     if let Some(job) = turning.jobs.get_mut(&attempt) {
                         job.logs.close();
                         // Lets go of the variants' folders; the logs stay until the attempt is forgotten.
@@ -44,11 +44,19 @@ impl Driver {
                     let renewal = self.renewal(turning);
                     turning.outbox.say(Body::Renew(renewal));
                 }
-                Action::ResendRounds { attempt, from_round } => match self.spool.rounds(attempt, from_round) {
-                    Ok(rounds) => rounds.into_iter().for_each(|round| turning.outbox.say(Body::Round(round))),
-                    Err(error) => tracing::error!(%attempt, %error, "the spool does not give its rounds back"),
-                },
-                Action::Begin { attempt, epoch, slot: _, granted } => self.begin(turning, attempt, epoch, granted),
+                Action::ResendRounds { attempt, from_round } => {
+                    match self.spool.rounds(attempt, from_round) {
+                        Ok(rounds) => {
+                            rounds.into_iter().for_each(|round| turning.outbox.say(Body::Round(round)))
+                        }
+                        Err(error) => {
+                            tracing::error!(%attempt, %error, "the spool does not give its rounds back")
+                        }
+                    }
+                }
+                Action::Begin { attempt, epoch, slot: _, granted } => {
+                    self.begin(turning, attempt, epoch, granted)
+                }
                 Action::Stop { attempt } => {
                     if let Some(job) = turning.jobs.get(&attempt) {
                         job.stop.cancel();
@@ -62,13 +70,7 @@ impl Driver {
 
     /// Ends a turn: the spool first, then processes, then words.
     pub(super) async fn end_turn(&mut self, turning: &mut Turning) {
-        if let Err(error) = self.spool.flush() {
-            tracing::error!(%error, "the spool cannot be written");
-            self.step(turning, Event::SensorRead(Err(format!("the spool cannot be written: {error}"))));
-        } else if self.senses.spool_failed {
-            self.step(turning, Event::SensorRead(self.senses.judge(&self.sensor)));
-        }
-        self.senses.spool_failed = self.spool.is_behind();
+        self.write_spool(turning);
         while let Some(start) = turning.starts.pop_front() {
             match start {
                 Action::Stage { attempt } => self.start_staging(turning, attempt),
@@ -85,13 +87,41 @@ impl Driver {
                 | Action::Stop { .. }
                 | Action::Leave => {}
             }
+            // A start that failed has left something to write.
+            self.write_spool(turning);
         }
         self.busy.store(self.machine.live().next().is_some(), Ordering::Relaxed);
         if !turning.outbox.send() {
-            tracing::warn!("the coordinator reads nothing; it is told everything anew on the next connection");
+            tracing::warn!(
+                "the coordinator reads nothing; it is told everything anew on the next connection"
+            );
         }
         // Lets tasks that were just started get to their first wait before the next news are taken in.
         tokio::task::yield_now().await;
+    }
+
+    /// Writes what the spool has gathered. A disk that takes nothing stops new work, not the work under way: its
+    /// records wait in memory.
+    fn write_spool(&mut self, turning: &mut Turning) {
+        match self.spool.flush() {
+            Ok(()) if turning.spool_failed => {
+                turning.spool_failed = false;
+                tracing::info!("the spool can be written again");
+                let health = self.senses.judge(&self.sensor);
+                self.step(turning, Event::SensorRead(health));
+            }
+            Ok(()) => {}
+            Err(error @ SpoolError::Full(_)) => {
+                tracing::error!(%error, "the agent ends, for it can keep no result");
+                turning.gone = true;
+            }
+            Err(_) if turning.spool_failed => {}
+            Err(error @ SpoolError::Io { .. }) => {
+                turning.spool_failed = true;
+                tracing::error!(%error, "nothing new is taken until the spool can be written");
+                self.step(turning, Event::SensorRead(Err(error.to_string())));
+            }
+        }
     }
 
     fn taken(&mut self, turning: &mut Turning, attempt: AttemptId, epoch: Epoch) {
@@ -117,13 +147,14 @@ impl Driver {
                 self.spool.round(attempt, &wire);
                 turning.outbox.say(Body::Round(wire));
             }
-            Some(_) | None => tracing::error!(%attempt, round, "a round was to be reported that is not at hand"),
+            Some(_) | None => {
+                tracing::error!(%attempt, round, "a round was to be reported that is not at hand")
+            }
         }
     }
 
     fn forget(&mut self, turning: &mut Turning, attempt: AttemptId) {
         self.spool.forget(attempt);
-        turning.granted.remove(&attempt);
         let Some(job) = turning.jobs.remove(&attempt) else {
             self.remove_logs(attempt);
             return;
@@ -151,13 +182,12 @@ impl Driver {
             epoch: job.epoch,
             spec: Arc::clone(&job.spec),
             sides: std::mem::take(&mut job.sides),
-            granted: granted.clone(),
+            granted,
             limits: self.config.limits,
             logs: Arc::clone(&job.logs),
             started: Arc::clone(&job.started),
             stop: job.stop.clone(),
         }));
-        turning.granted.insert(attempt, granted);
         turning.outbox.say(Body::Update(AttemptUpdate { attempt, epoch, event: running }.into()));
     }
 
@@ -177,11 +207,12 @@ impl Driver {
         let slot = Arc::clone(&self.stagers[stager]);
         let (folders, connection) = (Arc::clone(&self.folders), self.connection.clone());
         let progress = turning.progress.0.clone();
-        turning.tasks.spawn(async move {
+        let task = turning.tasks.spawn(async move {
             let mut slot = slot.lock().await;
             let end = stage::stage(&staging, &folders, connection, &mut slot, &progress).await;
-            Done::Staged { attempt, stager, end }
+            Done::Staged { attempt, end }
         });
+        turning.running.insert(task.id(), (attempt, Some(stager)));
     }
 
     fn start_round(&mut self, turning: &mut Turning, attempt: AttemptId, round: u32, slot: u32) {
@@ -190,32 +221,36 @@ impl Driver {
             self.step(turning, Event::BoxFailed { attempt, why: "there is no slot for it".to_owned() });
             return;
         };
-        turning.tasks.spawn(async move {
+        let task = turning.tasks.spawn(async move {
             let mut slot = slot.lock().await;
             let end = measure(&bench, round, &mut slot).await;
             Done::Round { attempt, round, end }
         });
+        turning.running.insert(task.id(), (attempt, None));
+        turning.measured_since = true;
     }
 
     /// A task came to its end.
-    pub(super) fn finished(&mut self, turning: &mut Turning, done: Result<Done, JoinError>) {
+    pub(super) fn finished(&mut self, turning: &mut Turning, done: Result<(Id, Done), JoinError>) {
+        let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let task = turning.running.remove(&id);
+        if let Some((_, Some(stager))) = task {
+            turning.stagers_free.push(stager);
+        }
         let event = match done {
-            Ok(Done::Warmed) => return,
-            Ok(Done::Staged { attempt, stager, end }) => {
-                turning.stagers_free.push(stager);
-                match end {
-                    StageEnd::Ready(sides) => {
-                        if let Some(job) = turning.jobs.get_mut(&attempt) {
-                            job.sides = sides;
-                        }
-                        Event::Staged { attempt }
+            Ok((_, Done::Warmed)) => return,
+            Ok((_, Done::Staged { attempt, end })) => match end {
+                StageEnd::Ready(sides) => {
+                    if let Some(job) = turning.jobs.get_mut(&attempt) {
+                        job.sides = sides;
                     }
-                    StageEnd::Failed(failure) => Event::CandidateFailed { attempt, failure },
-                    StageEnd::Broken(why) => Event::BoxFailed { attempt, why },
-                    StageEnd::Stopped => Event::Stopped { attempt },
+                    Event::Staged { attempt }
                 }
-            }
-            Ok(Done::Round { attempt, round, end }) => match end {
+                StageEnd::Failed(failure) => Event::CandidateFailed { attempt, failure },
+                StageEnd::Broken(why) => Event::BoxFailed { attempt, why },
+                StageEnd::Stopped => Event::Stopped { attempt },
+            },
+            Ok((_, Done::Round { attempt, round, end })) => match end {
                 RoundEnd::Measured(result) => {
                     turning.measured = Some(result);
                     Event::RoundDone { attempt, round }
@@ -225,10 +260,13 @@ impl Driver {
                 RoundEnd::Stopped => Event::Stopped { attempt },
             },
             Err(error) => {
-                // The task is lost with the name of its attempt: only starting anew clears that up.
-                tracing::error!(%error, "a task of the agent broke down; the agent ends");
-                self.leave.now.cancel();
-                return;
+                tracing::error!(%error, "a task of the agent broke down");
+                let Some((attempt, _)) = task else { return };
+                // What it ran was killed when it was dropped, or is before the slot's next launch.
+                Event::BoxFailed {
+                    attempt,
+                    why: "a task of the agent broke down; its log says why".to_owned(),
+                }
             }
         };
         self.step(turning, event);

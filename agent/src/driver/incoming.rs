@@ -7,7 +7,6 @@ use std::time::Duration;
 use darwin_agent_core::machine::{Event, Held, Plan};
 use darwin_proto::convert::{self, ConvertError};
 use darwin_proto::v1;
-use darwin_proto::v1::agent_message::Body as Out;
 use darwin_proto::v1::coordinator_message::Body;
 use darwin_proto::{PROTOCOL_MAJOR, PROTOCOL_MINOR};
 use darwin_shared::ids::{AttemptId, Epoch};
@@ -15,7 +14,7 @@ use darwin_shared::spec::{Isolation, JobSpec, Source};
 use darwin_shared::state::RefusalCause;
 
 use super::{Driver, Turning};
-use crate::link::{Greeting, LinkEvent};
+use crate::link::LinkEvent;
 use crate::stage;
 
 impl Driver {
@@ -23,9 +22,7 @@ impl Driver {
         match event {
             LinkEvent::Connected(reply) => {
                 self.step(turning, Event::HelloSent);
-                let (messages, logs) = turning.outbox.open();
-                let hello = v1::AgentMessage { body: Some(Out::Hello(self.hello())) };
-                if reply.send(Greeting { hello, messages, logs }).is_err() {
+                if reply.send(turning.outbox.open(self.hello())).is_err() {
                     turning.outbox.close();
                 }
             }

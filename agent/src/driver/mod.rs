@@ -9,12 +9,11 @@ mod incoming;
 mod outbox;
 mod tails;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
-use darwin_agent_core::cpu_alloc::Granted;
 use darwin_agent_core::machine::{Action, Event, Machine};
 use darwin_shared::fleet::{AgentFacts, SensorReport};
 use darwin_shared::ids::{AttemptId, Epoch};
@@ -22,10 +21,11 @@ use darwin_shared::round::RoundResult;
 use darwin_shared::spec::JobSpec;
 use darwin_shared::state::Stage;
 use tokio::sync::{Mutex, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::Shutdown;
 use crate::config::AgentConfig;
 use crate::link::LinkEvent;
 use crate::logs::AttemptLogs;
@@ -40,6 +40,9 @@ use tails::Tails;
 const TURN_EVENTS: usize = 256;
 /// How often the sensor is read while nothing is measured.
 const SENSE_EVERY: Duration = Duration::from_secs(30);
+
+/// How long ending everything may take: the grace of a process that is told to stop, and some for the rest.
+const LEAVE_WITHIN: Duration = Duration::from_secs(8);
 
 /// An attempt as the driver knows it.
 #[derive(Debug)]
@@ -58,19 +61,17 @@ struct Job {
 /// What a task came to.
 #[derive(Debug)]
 enum Done {
-    Staged { attempt: AttemptId, stager: usize, end: StageEnd },
-    Round { attempt: AttemptId, round: u32, end: RoundEnd },
+    Staged {
+        attempt: AttemptId,
+        end: StageEnd,
+    },
+    Round {
+        attempt: AttemptId,
+        round: u32,
+        end: RoundEnd,
+    },
     /// A launcher was started ahead of its first use.
     Warmed,
-}
-
-/// What the agent is asked to do about its own life.
-#[derive(Debug, Clone)]
-pub(crate) struct Leave {
-    /// Finish what has cores, give back the rest, and go.
-    pub(crate) when_done: CancellationToken,
-    /// End everything and go.
-    pub(crate) now: CancellationToken,
 }
 
 /// Everything that the driver is made of.
@@ -88,7 +89,7 @@ pub(crate) struct Driver {
     pub(crate) connection: Connection,
     pub(crate) link: mpsc::Receiver<LinkEvent>,
     pub(crate) busy: Arc<AtomicBool>,
-    pub(crate) leave: Leave,
+    pub(crate) shutdown: Shutdown,
 }
 
 /// The loop's own state beside what it is made of.
@@ -107,14 +108,30 @@ struct Turning {
     starts: VecDeque<Action>,
     /// Specs of grants that the machine has not taken or refused yet; at most one, within a step.
     assigned: Option<Arc<JobSpec>>,
-    granted: BTreeMap<AttemptId, Granted>,
-    leaving: bool,
+    /// What each task works on: its attempt, and its stager if it has one.
+    running: HashMap<Id, (AttemptId, Option<usize>)>,
+    /// Whether the disk did not take the spool's records the last time.
+    spool_failed: bool,
+    /// Whether anything was measured since the sensor was read.
+    measured_since: bool,
+    leaving: Leaving,
     gone: bool,
+}
+
+/// How far the agent is on its way out, and when it takes the next step by itself.
+#[derive(Debug, Clone, Copy)]
+enum Leaving {
+    No,
+    /// What has cores is finished, until then at most.
+    WhenDone(Instant),
+    /// Everything is being ended; whatever is not gone by then is left to the launchers.
+    Now(Instant),
 }
 
 impl Driver {
     /// Runs until the agent leaves.
     pub(crate) async fn run(mut self, earlier: Vec<Action>) {
+        let health = self.senses.judge(&self.sensor);
         let mut turning = Turning {
             origin: Instant::now(),
             jobs: BTreeMap::new(),
@@ -127,11 +144,15 @@ impl Driver {
             measured: None,
             starts: VecDeque::new(),
             assigned: None,
-            granted: BTreeMap::new(),
-            leaving: false,
+            running: HashMap::new(),
+            spool_failed: false,
+            measured_since: false,
+            leaving: Leaving::No,
             gone: false,
         };
         self.perform(&mut turning, earlier);
+        self.step(&mut turning, Event::SensorRead(health));
+        self.end_turn(&mut turning).await;
         self.warm_up(&mut turning);
         let mut sense_at = Instant::now() + SENSE_EVERY;
         while !turning.gone {
@@ -162,28 +183,36 @@ impl Driver {
                     self.heard(turning, event);
                 }
             }
-            Some(done) = turning.tasks.join_next() => self.finished(turning, done),
+            Some(done) = turning.tasks.join_next_with_id() => self.finished(turning, done),
             Some((attempt, stage)) = turning.progress.1.recv() => {
                 self.step(turning, Event::StageBegun { attempt, stage });
             }
             () = sleep_until(wake) => self.step(turning, Event::Woken),
             () = tokio::time::sleep_until(*sense_at), if idle => {
                 *sense_at = Instant::now() + SENSE_EVERY;
-                self.sense(turning).await;
+                self.sense(turning);
             }
-            () = self.leave.now.cancelled(), if !turning.gone => {
-                self.leave.now = CancellationToken::new();
-                turning.leaving = true;
-                self.step(turning, Event::LeaveNow);
+            () = self.shutdown.now.cancelled(), if !matches!(turning.leaving, Leaving::Now(_)) => {
+                self.leave_now(turning);
             }
-            () = self.leave.when_done.cancelled(), if !turning.leaving => {
-                turning.leaving = true;
+            () = self.shutdown.drain.cancelled(), if matches!(turning.leaving, Leaving::No) => {
+                turning.leaving = Leaving::WhenDone(Instant::now() + self.config.drain_max);
                 self.step(turning, Event::LeaveAsked);
             }
+            () = sleep_until(turning.leaving.next_at()) => match turning.leaving {
+                Leaving::No => {}
+                Leaving::WhenDone(_) => self.leave_now(turning),
+                Leaving::Now(_) => turning.gone = true,
+            },
         }
-        while let Some(done) = turning.tasks.try_join_next() {
+        while let Some(done) = turning.tasks.try_join_next_with_id() {
             self.finished(turning, done);
         }
+    }
+
+    fn leave_now(&mut self, turning: &mut Turning) {
+        turning.leaving = Leaving::Now(Instant::now() + LEAVE_WITHIN);
+        self.step(turning, Event::LeaveNow);
     }
 
     /// Starts launchers before they are needed: the first attempts should not wait for them.
@@ -201,8 +230,11 @@ impl Driver {
     }
 
     /// Reads the sensor, while nothing of ours runs that it could take for someone else's.
-    async fn sense(&mut self, turning: &mut Turning) {
-        let report = self.senses.read().await;
+    fn sense(&mut self, turning: &mut Turning) {
+        if std::mem::take(&mut turning.measured_since) {
+            self.senses.forget();
+        }
+        let report = self.senses.read();
         if report == self.sensor {
             return;
         }
@@ -219,6 +251,15 @@ impl Driver {
         turning.tasks.shutdown().await;
         for slot in self.slots.iter().chain(&self.stagers) {
             slot.lock().await.close().await;
+        }
+    }
+}
+
+impl Leaving {
+    const fn next_at(self) -> Option<Instant> {
+        match self {
+            Self::No => None,
+            Self::WhenDone(at) | Self::Now(at) => Some(at),
         }
     }
 }

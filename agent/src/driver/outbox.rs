@@ -7,6 +7,9 @@ use darwin_proto::v1;
 use darwin_proto::v1::agent_message::Body;
 use darwin_shared::fleet::SensorReport;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::link::Greeting;
 
 /// Messages that wait for the connection. A coordinator that reads none of so many is taken for lost: it hears the
 /// state again with the next hello.
@@ -23,20 +26,29 @@ pub(super) struct Outbox {
     logs: Option<mpsc::Sender<v1::AgentMessage>>,
     waiting: Vec<v1::AgentMessage>,
     offer: Option<Offer>,
+    /// Hangs up the connection that this leads to.
+    hang_up: CancellationToken,
 }
 
 impl Outbox {
     /// Opens the way out for a new connection; what waits for an older one is dropped, for the hello says it all.
-    pub(super) fn open(&mut self) -> (mpsc::Receiver<v1::AgentMessage>, mpsc::Receiver<v1::AgentMessage>) {
+    pub(super) fn open(&mut self, hello: v1::Hello) -> Greeting {
         let (messages, messages_out) = mpsc::channel(QUEUE);
         let (logs, logs_out) = mpsc::channel(LOG_QUEUE);
         self.close();
+        self.hang_up = CancellationToken::new();
         (self.messages, self.logs) = (Some(messages), Some(logs));
-        (messages_out, logs_out)
+        Greeting {
+            hello: v1::AgentMessage { body: Some(Body::Hello(hello)) },
+            messages: messages_out,
+            logs: logs_out,
+            hang_up: self.hang_up.clone(),
+        }
     }
 
     /// There is nobody to hear.
     pub(super) fn close(&mut self) {
+        self.hang_up.cancel();
         (self.messages, self.logs, self.offer) = (None, None, None);
         self.waiting.clear();
     }
@@ -67,13 +79,11 @@ impl Outbox {
             self.say(Body::Offer(v1::Offer { credits, free_cores }));
         }
         let Some(messages) = &self.messages else { return true };
-        for message in self.waiting.drain(..) {
-            if messages.try_send(message).is_err() {
-                self.close();
-                return false;
-            }
+        let taken = self.waiting.drain(..).all(|message| messages.try_send(message).is_ok());
+        if !taken {
+            self.close();
         }
-        true
+        taken
     }
 
     /// Waits until what was sent has gone out, for a moment at most.

@@ -202,9 +202,11 @@ impl Process<'_> {
             return Err("the bench could not be bound to its cores".to_owned());
         }
         if self.isolation_required && !(self.isolated || took.cpuset || took.fifo) {
-            return Err("isolation is required, and neither an isolated core, a cpuset nor SCHED_FIFO took effect \
+            return Err(
+                "isolation is required, and neither an isolated core, a cpuset nor SCHED_FIFO took effect \
                  (the sensor's `isolation` says what mends it)"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         Ok(())
     }

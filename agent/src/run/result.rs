@@ -40,7 +40,8 @@ fn read_file(format: Format, path: &Path, limit_bytes: u64) -> Result<Measured, 
         Err(Refused::TooLarge { limit_bytes }) => return Err(FailureCause::OutputTooLarge { limit_bytes }),
         Err(Refused::Other(why)) => return Err(FailureCause::Unreadable(why)),
     };
-    formats::read(format, Input::file("{output}", &bytes)).map_err(|error| FailureCause::Unreadable(error.to_string()))
+    formats::read(format, Input::file("{output}", &bytes))
+        .map_err(|error| FailureCause::Unreadable(error.to_string()))
 }
 
 fn read_tree(root: &Path, limit_bytes: u64) -> Result<Measured, FailureCause> {
@@ -70,7 +71,13 @@ fn read_tree(root: &Path, limit_bytes: u64) -> Result<Measured, FailureCause> {
 }
 
 /// The files that criterion's reader wants, by their paths in the folder.
-fn list(root: &Path, folder: &Path, depth: usize, seen: &mut usize, found: &mut Vec<String>) -> io::Result<()> {
+fn list(
+    root: &Path,
+    folder: &Path,
+    depth: usize,
+    seen: &mut usize,
+    found: &mut Vec<String>,
+) -> io::Result<()> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -83,7 +83,8 @@ impl Bench {
         slot.scratch.empty().map_err(|error| RoundEnd::Broken(format!("the scratch folder: {error}")))?;
         let (home, output) = (slot.scratch.home().to_owned(), slot.scratch.output());
         let dir = side.dir.as_deref().unwrap_or(&home);
-        let around = Surroundings { attempt: self.attempt, arm: side.arm, dir, home: &home, output: &output, round };
+        let around =
+            Surroundings { attempt: self.attempt, arm: side.arm, dir, home: &home, output: &output, round };
         let step = &self.spec.steps.run;
         let process = Process {
             argv: fill(&step.command, &around, self.spec.seed),

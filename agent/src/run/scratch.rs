@@ -56,8 +56,10 @@ impl Scratch {
     pub(crate) fn empty(&self) -> io::Result<()> {
         for folder in [&self.home, &self.out] {
             match fs::read_dir(folder) {
-                Ok(mut entries) if entries.next().is_none() => continue,
-                Ok(_) => remove_all(folder)?,
+                Ok(mut entries) => match entries.next() {
+                    None => continue,
+                    Some(_) => remove_all(folder)?,
+                },
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }

@@ -82,7 +82,11 @@ fn checksum(code: u8, payload: &[u8]) -> [u8; 8] {
 }
 
 /// An attempt's news as a message of the wire.
-pub(super) fn update(attempt: AttemptId, epoch: Epoch, event: v1::attempt_update::Event) -> v1::AttemptUpdate {
+pub(super) fn update(
+    attempt: AttemptId,
+    epoch: Epoch,
+    event: v1::attempt_update::Event,
+) -> v1::AttemptUpdate {
     v1::AttemptUpdate { attempt_id: attempt.to_string(), epoch: Some(epoch.into()), event: Some(event) }
 }
 

@@ -116,14 +116,18 @@ impl Spool {
             rounds: u32::try_from(entry.rounds.len()).unwrap_or(u32::MAX),
             end: entry.end.clone(),
         });
-        let recovered =
-            Recovered { attempts: attempts.collect(), seen: spool.forgotten.iter().copied().collect(), quarantined };
+        let recovered = Recovered {
+            attempts: attempts.collect(),
+            seen: spool.forgotten.iter().copied().collect(),
+            quarantined,
+        };
         Ok((spool, recovered))
     }
 
     /// Remembers that an attempt was taken.
     pub fn intent(&mut self, attempt: AttemptId, epoch: Epoch) {
-        let record = frame::update(attempt, epoch, v1::attempt_update::Event::Accepted(v1::AttemptAccepted {}));
+        let record =
+            frame::update(attempt, epoch, v1::attempt_update::Event::Accepted(v1::AttemptAccepted {}));
         self.append(Kind::Intent, &record);
         self.held.insert(attempt, Entry { epoch, rounds: Vec::new(), end: None });
     }
@@ -164,7 +168,9 @@ impl Spool {
                 self.written += self.pending.len() as u64;
                 self.pending.clear();
             }
-            Err(_) if self.pending.len() > MAX_PENDING_BYTES => return Err(SpoolError::Full(self.pending.len())),
+            Err(_) if self.pending.len() > MAX_PENDING_BYTES => {
+                return Err(SpoolError::Full(self.pending.len()));
+            }
             // The next call writes to the same place again, so nothing half-written stays in the middle.
             Err(source) => return Err(SpoolError::Io { path: self.folder.join("journal"), source }),
         }
@@ -198,7 +204,9 @@ impl Spool {
             Some(offset) => {
                 let start = usize::try_from(offset).map_err(io::Error::other)?;
                 let bytes = self.pending.get(start..start + payload.len());
-                payload.copy_from_slice(bytes.ok_or_else(|| io::Error::other("a record lies past the journal's end"))?);
+                payload.copy_from_slice(
+                    bytes.ok_or_else(|| io::Error::other("a record lies past the journal's end"))?,
+                );
             }
             None => self.journal.read_exact_at(&mut payload, span.at)?,
         }

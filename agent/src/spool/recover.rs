@@ -24,7 +24,10 @@ impl Spool {
             window.fill(size)?;
             let Some((kind, payload)) = frame::read(window.rest(self.written)) else { break };
             let length = payload.len();
-            let span = Span { at: self.written + HEAD_BYTES as u64, length: u32::try_from(length).unwrap_or(u32::MAX) };
+            let span = Span {
+                at: self.written + HEAD_BYTES as u64,
+                length: u32::try_from(length).unwrap_or(u32::MAX),
+            };
             let payload = payload.to_vec();
             if self.replay(kind, &payload, span).is_none() {
                 break;

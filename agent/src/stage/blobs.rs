@@ -87,7 +87,11 @@ impl Blobs {
             let Ok(entries) = fs::read_dir(folder.path()) else { continue };
             for entry in entries.flatten() {
                 if let Ok(metadata) = entry.metadata() {
-                    found.push((entry.path(), metadata.len(), metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH)));
+                    found.push((
+                        entry.path(),
+                        metadata.len(),
+                        metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+                    ));
                 }
             }
         }

@@ -7,7 +7,7 @@ use darwin_proto::MAX_MESSAGE_BYTES;
 use darwin_proto::v1::artifacts_client::ArtifactsClient;
 use darwin_proto::v1::download_response::Piece;
 use darwin_proto::v1::{DownloadRequest, DownloadResponse};
-use darwin_shared::artifact::{Manifest, MAX_FILE_BYTES, Node};
+use darwin_shared::artifact::{MAX_FILE_BYTES, Manifest, Node};
 use darwin_shared::ids::Digest;
 use darwin_shared::state::{FailureCause, Stage};
 use tonic::Code;
@@ -37,7 +37,11 @@ enum Fault {
 }
 
 /// The artifact's manifest, with every file of it in `blobs`. Waits for a coordinator as long as there is none.
-pub(super) async fn fetch(artifact: Digest, blobs: &Blobs, mut connection: Connection) -> Result<Manifest, Unready> {
+pub(super) async fn fetch(
+    artifact: Digest,
+    blobs: &Blobs,
+    mut connection: Connection,
+) -> Result<Manifest, Unready> {
     let mut tries = 0;
     loop {
         let channel = connected(&mut connection).await?;
@@ -46,7 +50,10 @@ pub(super) async fn fetch(artifact: Digest, blobs: &Blobs, mut connection: Conne
             Err(Unfetched::Fault(Fault::Passing(why))) => {
                 tries += 1;
                 if tries >= MAX_TRIES {
-                    return Err(Unready::Box(format!("artifact {} cannot be fetched: {why}", artifact.short())));
+                    return Err(Unready::Box(format!(
+                        "artifact {} cannot be fetched: {why}",
+                        artifact.short()
+                    )));
                 }
                 tracing::warn!(artifact = %artifact.short(), why, "fetching again");
                 tokio::time::sleep(RETRY_PAUSE).await;
@@ -109,7 +116,8 @@ async fn download(
     digests: &[Digest],
     most_bytes: u64,
 ) -> Result<(), Fault> {
-    let request = DownloadRequest { digests: digests.iter().map(|digest| digest.as_bytes().to_vec().into()).collect() };
+    let request =
+        DownloadRequest { digests: digests.iter().map(|digest| digest.as_bytes().to_vec().into()).collect() };
     let mut stream = client.download(request).await.map_err(|status| fault_of(&status))?.into_inner();
     let mut awaited = digests.iter();
     let mut incoming: Option<Incoming> = None;
@@ -158,7 +166,9 @@ fn blob_fault(error: BlobError) -> Fault {
 
 fn fault_of(status: &tonic::Status) -> Fault {
     match status.code() {
-        Code::NotFound => Fault::Lacking(format!("the coordinator no longer has the artifact: {}", status.message())),
+        Code::NotFound => {
+            Fault::Lacking(format!("the coordinator no longer has the artifact: {}", status.message()))
+        }
         _ => Fault::Passing(format!("{}: {}", status.code(), status.message())),
     }
 }

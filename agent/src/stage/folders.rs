@@ -89,7 +89,8 @@ impl Folders {
 
     /// An empty folder for a variant without files.
     pub(super) fn reserve_empty(self: &Arc<Self>, attempt: AttemptId, arm: Arm) -> io::Result<Reserved> {
-        let reserved = self.reserve_named(&[attempt.to_string().into_bytes(), arm.to_string().into_bytes()], true)?;
+        let reserved =
+            self.reserve_named(&[attempt.to_string().into_bytes(), arm.to_string().into_bytes()], true)?;
         fs::create_dir_all(reserved.tree())?;
         Ok(reserved)
     }
@@ -134,7 +135,8 @@ impl Folders {
         for entry in fs::read_dir(&self.work)?.flatten() {
             let path = entry.path();
             let ready = path.join(READY);
-            let bytes = fs::read_to_string(&ready).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+            let bytes =
+                fs::read_to_string(&ready).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
             let used = fs::metadata(&ready).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
             found.push((used, bytes, path, Some(entry.file_name().to_string_lossy().into_owned())));
         }
@@ -282,7 +284,8 @@ mod tests {
         assert_eq!(plain, name(None, &env));
         let made = name(Some(&step("make")), &env);
         assert_eq!(made, name(Some(&step("make")), &env));
-        for other in [plain, name(Some(&step("make all")), &env), name(Some(&step("make")), &BTreeMap::new())] {
+        for other in [plain, name(Some(&step("make all")), &env), name(Some(&step("make")), &BTreeMap::new())]
+        {
             assert_ne!(made, other);
         }
     }

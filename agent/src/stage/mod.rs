@@ -70,12 +70,19 @@ pub(crate) type Connection = watch::Receiver<Option<Channel>>;
 /// Whether there is anything to do before a job can be measured.
 pub(crate) fn is_needed(spec: &JobSpec) -> bool {
     let has_files = |variant: &Variant| !matches!(variant.source, Source::Nothing);
-    spec.steps.setup.is_some() || spec.steps.check.is_some() || spec.work.variants().iter().any(|(_, v)| has_files(v))
+    spec.steps.setup.is_some()
+        || spec.steps.check.is_some()
+        || spec.work.variants().iter().any(|(_, v)| has_files(v))
 }
 
 /// The sides of a job that needs no staging.
 pub(crate) fn sides_without_files(spec: &JobSpec) -> Vec<Side> {
-    let side = |(arm, variant): (Arm, &Variant)| Side { arm, label: variant.label.clone(), dir: None, _reserved: None };
+    let side = |(arm, variant): (Arm, &Variant)| Side {
+        arm,
+        label: variant.label.clone(),
+        dir: None,
+        _reserved: None,
+    };
     spec.work.variants().into_iter().map(side).collect()
 }
 
@@ -98,7 +105,13 @@ pub(crate) async fn stage(
                     Stage::Setup | Stage::Check | Stage::Run | Stage::Read => job.logs.tail(),
                 };
                 job.logs.keep();
-                return StageEnd::Failed(Failure { stage, arm, variant: variant.label.clone(), cause, log_tail });
+                return StageEnd::Failed(Failure {
+                    stage,
+                    arm,
+                    variant: variant.label.clone(),
+                    cause,
+                    log_tail,
+                });
             }
             Err(Unready::Box(why)) => return StageEnd::Broken(why),
             Err(Unready::Stopped) => return StageEnd::Stopped,
@@ -135,7 +148,12 @@ impl SideStaging<'_> {
             self.tell(Stage::Check).await;
             self.step(Stage::Check, step, &dir, slot).await?;
         }
-        Ok(Side { arm: self.arm, label: self.variant.label.clone(), dir: Some(dir), _reserved: reserved.map(Arc::new) })
+        Ok(Side {
+            arm: self.arm,
+            label: self.variant.label.clone(),
+            dir: Some(dir),
+            _reserved: reserved.map(Arc::new),
+        })
     }
 
     /// A folder on the box, as it is.
@@ -150,7 +168,12 @@ impl SideStaging<'_> {
     }
 
     /// The variant's files, fetched and set up, from an earlier time if possible.
-    async fn tree(&self, digest: Digest, connection: Connection, slot: &mut Slot) -> Result<Reserved, Unready> {
+    async fn tree(
+        &self,
+        digest: Digest,
+        connection: Connection,
+        slot: &mut Slot,
+    ) -> Result<Reserved, Unready> {
         let no_eviction = self.folders.no_eviction().await;
         let setup = self.job.spec.steps.setup.as_ref();
         let reserved = self.folders.reserve(digest, setup, &self.job.spec.env).map_err(box_failed)?;

@@ -9,7 +9,13 @@ use super::{SideStaging, Unready};
 use crate::run::{Outcome, Process, Slot, Surroundings, fill};
 
 impl SideStaging<'_> {
-    pub(super) async fn step(&self, stage: Stage, step: &Step, dir: &Path, slot: &mut Slot) -> Result<(), Unready> {
+    pub(super) async fn step(
+        &self,
+        stage: Stage,
+        step: &Step,
+        dir: &Path,
+        slot: &mut Slot,
+    ) -> Result<(), Unready> {
         slot.scratch.empty().map_err(|error| Unready::Box(format!("the scratch folder: {error}")))?;
         let (home, output) = (slot.scratch.home().to_owned(), slot.scratch.output());
         let around = Surroundings {

@@ -154,11 +154,13 @@ fn apply(tree: &Path, patch: &Path) -> Result<(), Failed> {
 pub(crate) async fn run(args: &DemoArgs, prepared: Prepared, session: &Session, ui: &Ui) -> Result<ExitCode, Failed> {
     let Prepared { folder, began } = prepared;
     let mut wrong = Vec::new();
+    let mut told = Vec::new();
     for change in &CHANGES {
         ui.hint(&format!("base against {}: should be {}", change.name, change.expected));
         let report = compare(&folder, change, session, ui).await?;
-        ui.report(&report)?;
-        ui.hint("");
+        ui.report_alone(&report)?;
+        let got = report.decision().map_or_else(|| "NONE".to_owned(), |decision| decision.to_string());
+        told.push(format!("{}={got}", change.name));
         if report.decision() != Some(change.expected) {
             wrong.push((change, report));
         }
@@ -168,7 +170,9 @@ pub(crate) async fn run(args: &DemoArgs, prepared: Prepared, session: &Session, 
     } else if let Err(e) = std::fs::remove_dir_all(&folder) {
         ui.warn(&format!("cannot remove {}: {e}", folder.display()));
     }
-    ui.hint(&format!("the demo took {:.1}s", began.elapsed().as_secs_f64()));
+    let seconds = began.elapsed().as_secs_f64();
+    ui.hint(&format!("the demo took {seconds:.1}s"));
+    ui.machine_line(&format!("verdict=NONE demo={} {} elapsed_s={seconds:.1}", if wrong.is_empty() { "ok" } else { "odd" }, told.join(" ")))?;
     conclude(&wrong)
 }
 

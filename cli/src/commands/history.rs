@@ -5,6 +5,7 @@ use darwin_proto::MAX_MESSAGE_BYTES;
 use darwin_proto::v1::verdicts_client::VerdictsClient;
 use darwin_proto::v1::{Arm, HistoryPoint, HistoryRequest};
 use darwin_shared::exit_code::ExitCode;
+use darwin_shared::report::unit_suffix;
 use darwin_shared::units::format_value;
 use serde_json::{Value, json};
 
@@ -76,7 +77,8 @@ fn unit(word: &str) -> Option<Unit> {
 }
 
 fn point_json(point: &HistoryPoint) -> Value {
-    json!({
+    let suffix = unit(&point.unit).map_or("value", unit_suffix);
+    let mut out = json!({
         "job_id": point.job_id,
         "attempt": point.attempt,
         "round": point.round,
@@ -85,11 +87,12 @@ fn point_json(point: &HistoryPoint) -> Value {
         "bench": point.bench,
         "metric": point.metric,
         "unit": point.unit,
-        "value": point.value,
         "samples": point.samples,
         "agent": point.agent,
         "recorded_unix_ms": point.recorded_unix_ms,
-    })
+    });
+    out[format!("value_{suffix}")] = point.value.into();
+    out
 }
 
 #[cfg(test)]

@@ -172,13 +172,15 @@ async fn logs(job: &str, follow: bool, session: &Session) -> Result<ExitCode, Fa
 
 async fn cancel(jobs: &[String], session: &Session, ui: &Ui) -> Result<ExitCode, Failed> {
     let mut client = client(session.channel());
+    let mut told = String::new();
     for job in jobs {
         let job_id = get(job, session).await?.job_id;
         let request = CancelJobRequest { job_id: job_id.clone(), by: submitter() };
         let answer = client.cancel(request).await.map_err(call(session.url()))?.into_inner();
         let how = if answer.was_queued { "cancelled" } else { "is being ended by its agent" };
-        ui.emit(&format!("{job_id} {how}\n"))?;
+        told = format!("{told}{job_id} {how}\n");
     }
+    ui.emit(&told)?;
     Ok(ExitCode::Success)
 }
 
@@ -188,6 +190,6 @@ async fn retry(job: &str, session: &Session, ui: &Ui) -> Result<ExitCode, Failed
     let request = RetryJobRequest { job_id, request_id, submitter: submitter() };
     let answer = client(session.channel()).retry(request).await.map_err(call(session.url()))?.into_inner();
     ui.hint(&format!("submitted anew; darwin job watch {} follows it", answer.job_id));
-    ui.emit(&format!("{}\n", answer.job_id))?;
+    ui.submitted(&answer.job_id)?;
     Ok(ExitCode::Success)
 }

@@ -1,7 +1,7 @@
 //! `darwin measure --count N`: submits many jobs over one stream and waits for all of them.
 
 use std::collections::{BTreeMap, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use darwin_proto::v1::{FinishedJob, GetJobRequest, JobState, SubmitResponse, WatchFinishedRequest};
 use darwin_shared::exit_code::ExitCode;
@@ -18,6 +18,9 @@ use crate::session::Session;
 use crate::submit::request;
 use crate::ui::Ui;
 use crate::upload;
+
+/// A stream that ends at once must not be opened in a circle.
+const BEFORE_ASKING_AGAIN: Duration = Duration::from_millis(200);
 
 /// Submits `count` jobs of this spec and waits for all.
 pub(crate) async fn run(
@@ -79,6 +82,7 @@ async fn reopened(
     if !all_accepted {
         return Err(Failed::system("the coordinator went away while jobs were being submitted; some of them are in its queue"));
     }
+    tokio::time::sleep(BEFORE_ASKING_AGAIN).await;
     let mut jobs = client(session.channel());
     let stream = jobs.watch_finished(watch.clone()).await.map_err(&failed)?.into_inner();
     let open: Vec<String> = tally.open.iter().cloned().collect();
@@ -153,7 +157,7 @@ impl Tally {
         self.over == self.count
     }
 
-    fn report(&self, elapsed: std::time::Duration, ui: &Ui) -> Result<ExitCode, Failed> {
+    fn report(&self, elapsed: Duration, ui: &Ui) -> Result<ExitCode, Failed> {
         self.bar.finish_and_clear();
         let per_second = f64::from(self.count) / elapsed.as_secs_f64().max(1e-9);
         let states: Vec<String> = self.by_state.iter().map(|(state, jobs)| format!("{jobs} {state}")).collect();

@@ -39,7 +39,7 @@ impl BenchKind {
                 suite: "criterion",
                 setup: "cargo bench --no-run",
                 check: "cargo test --quiet",
-                run: "CRITERION_HOME={output} cargo bench",
+                run: "cargo bench",
                 format: "criterion",
                 exclude: "\".git\", \"target\"",
             },

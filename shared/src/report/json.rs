@@ -137,7 +137,8 @@ fn failure_json(failure: &Failure) -> Value {
     out
 }
 
-const fn unit_suffix(unit: Unit) -> &'static str {
+/// How a field that holds a value of this unit ends: `baseline_ns`, `center_bytes`.
+pub const fn unit_suffix(unit: Unit) -> &'static str {
     match unit {
         Unit::Nanoseconds => "ns",
         Unit::Bytes => "bytes",

@@ -221,12 +221,14 @@ pub(super) fn method_line(verdict: &Verdict) -> String {
     parts.join(" · ")
 }
 
-/// Why series are not gated, each reason with the number of series, the most frequent first.
+/// Why series are not gated, each reason with the number of series, the most frequent first. What follows a comma
+/// is about one series alone, and would tell reasons apart that are the same.
 pub(super) fn not_gated(verdict: &Verdict) -> Vec<(usize, String)> {
     let mut by_reason: BTreeMap<String, usize> = BTreeMap::new();
     for finding in verdict.findings.iter().filter(|finding| !finding.gated) {
         if let FindingClass::NotGated { why } = &finding.class {
-            *by_reason.entry(visible(why)).or_default() += 1;
+            let reason = why.split_once(", ").map_or(why.as_str(), |(reason, _)| reason);
+            *by_reason.entry(visible(reason)).or_default() += 1;
         }
     }
     let mut reasons: Vec<(usize, String)> = by_reason.into_iter().map(|(why, count)| (count, why)).collect();

@@ -26,7 +26,7 @@ mod samples;
 
 pub use github::{GithubReport, github};
 pub use human::{HumanOptions, human};
-pub use json::{JSON_SCHEMA, json};
+pub use json::{JSON_SCHEMA, json, unit_suffix};
 pub use junit::junit;
 pub use markdown::{MAX_MARKDOWN_CHARS, markdown};
 pub use model::{Header, Report};

@@ -9,7 +9,7 @@ use crate::World;
 use crate::proc_fs::{cpu_time_exact, with_command};
 
 /// How long the watched bench runs: two lease renewals fall into it.
-const BENCH_SECONDS: u32 = 15;
+const BENCH: Duration = Duration::from_secs(15);
 /// Left out at both ends, where the agent starts and reads.
 const EDGE: Duration = Duration::from_secs(2);
 
@@ -19,7 +19,7 @@ pub fn agent_cpu_in_a_round() -> Result<Vec<Line>> {
     let _coordinator = world.coordinator(&[])?;
     let agent = world.agent("bench", &[])?;
     let spin =
-        format!("end=$(( $(date +%s) + {BENCH_SECONDS} )); while [ $(date +%s) -lt $end ]; do :; done");
+        format!("end=$(( $(date +%s) + {} )); while [ $(date +%s) -lt $end ]; do :; done", BENCH.as_secs());
     let child = world.spawn_in(world.folder(), &["measure", "--quiet", "--shell", &spin])?;
     world.wait_until("the bench runs", || Ok(!with_command("while [ $(date +%s)").is_empty()))?;
     std::thread::sleep(EDGE);
@@ -32,7 +32,7 @@ pub fn agent_cpu_in_a_round() -> Result<Vec<Line>> {
         Ok(total)
     };
     let (begin, before) = (Instant::now(), used()?);
-    std::thread::sleep(Duration::from_secs(u64::from(BENCH_SECONDS)) - 2 * EDGE);
+    std::thread::sleep(BENCH.saturating_sub(2 * EDGE));
     let share = used()?.saturating_sub(before).as_secs_f64() / begin.elapsed().as_secs_f64();
     let done = crate::finish(child)?;
     ensure!(done.code == 0, "the bench failed: {}{}", done.stdout, done.stderr);

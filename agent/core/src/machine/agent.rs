@@ -137,7 +137,7 @@ impl Machine {
             Event::Released { attempt } => self.halt(attempt, &Then::Forget, now, actions),
             Event::DrainAsked(drained) => self.drained = drained,
             Event::ReplayAsked { attempt, from_round } => self.replay(attempt, from_round, actions),
-            Event::StageBegun { attempt, stage } => self.tell(attempt, AttemptEvent::Staging(stage), actions),
+            Event::StageBegun { attempt, stage } => self.stage_begun(attempt, stage, actions),
             Event::Staged { attempt } => self.staged(attempt, now, actions),
             Event::RoundDone { attempt, round } => self.round_done(attempt, round, now, actions),
             Event::CandidateFailed { attempt, failure } => {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use darwin_shared::attempt::{AttemptEnd, AttemptEvent};
 use darwin_shared::ids::{AttemptId, Epoch};
+use darwin_shared::state::Stage;
 
 use super::agent::{Leaving, Machine};
 use super::attempt::{Next, Phase, Place, Then, after_round};
@@ -16,6 +17,13 @@ impl Machine {
     pub(super) fn tell(&self, attempt: AttemptId, event: AttemptEvent, actions: &mut Vec<Action>) {
         if let Some(held) = self.attempts.get(&attempt) {
             actions.push(Action::Tell { attempt, epoch: held.epoch, event });
+        }
+    }
+
+    pub(super) fn stage_begun(&self, attempt: AttemptId, stage: Stage, actions: &mut Vec<Action>) {
+        let phase = self.attempts.get(&attempt).map(|held| &held.phase);
+        if matches!(phase, Some(Phase::Staging { .. })) {
+            self.tell(attempt, AttemptEvent::Staging(stage), actions);
         }
     }
 

@@ -10,7 +10,7 @@ mod prepare;
 mod tree;
 
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use darwin_shared::cpu::CpuSet;
 use nix::errno::Errno;
@@ -118,8 +118,8 @@ fn serve_launch(
 /// Makes a process that a bench can be forked from: nothing inherited but the socket, no signal that could end it.
 fn set_up() -> io::Result<Wires> {
     let agent = io::stdin().as_fd().try_clone_to_owned()?;
-    // The clone is at 3 or above; what lies beyond it came from whoever started the agent, and is nobody's here.
-    sys::close_from(agent.as_raw_fd() + 1).or_else(|error| match error.raw_os_error() {
+    // What else is open came from whoever started the agent, and is nobody's here.
+    sys::close_all_but(agent.as_fd()).or_else(|error| match error.raw_os_error() {
         // Kernels before 5.9: the agent's own files are close-on-exec.
         Some(libc::ENOSYS) => Ok(()),
         _ => Err(error),

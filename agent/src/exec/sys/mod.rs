@@ -177,11 +177,18 @@ pub(super) fn can_be_born_in(cgroup: BorrowedFd<'_>) -> bool {
     }
 }
 
-/// Closes every file from `first` on.
-pub(super) fn close_from(first: RawFd) -> io::Result<()> {
-    // SAFETY: called at the start of the launcher, before anything owns a descriptor from `first` on.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first.unsigned_abs(), u32::MAX, 0) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+/// Closes every file above stdin, stdout and stderr but one.
+pub(super) fn close_all_but(keep: BorrowedFd<'_>) -> io::Result<()> {
+    let keep = keep.as_raw_fd().unsigned_abs();
+    for (first, last) in
+        [(3, keep - 1), (keep + 1, u32::MAX)].into_iter().filter(|(first, last)| first <= last)
+    {
+        // SAFETY: called at the start of the launcher, before anything but `keep` owns a descriptor from 3 on.
+        if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 /// Lets the runtime say when a socket has something to read.

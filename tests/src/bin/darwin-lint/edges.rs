@@ -19,7 +19,7 @@ struct Rule {
 }
 
 /// Tasks, streams and clocks of an async runtime.
-const ASYNC: &[&str] = &["regex", "tokio", "tokio-stream", "tokio-util", "futures", "async-trait", "backon"];
+const ASYNC: &[&str] = &["tokio", "tokio-stream", "tokio-util", "futures", "async-trait", "backon"];
 /// The wire.
 const WIRE: &[&str] = &["tonic", "tonic-prost", "prost", "hyper", "h2", "tower"];
 /// What adapters use of the world: stores, files, processes, cores, terminals.

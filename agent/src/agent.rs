@@ -1,0 +1,221 @@
+//! Putting an agent together, and taking it apart.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use darwin_agent_core::cpu_alloc::Allocator;
+use darwin_agent_core::machine::{Limits, Machine};
+use darwin_shared::cpu::CpuSet;
+use darwin_shared::fleet::SensorReport;
+use nix::fcntl::{Flock, FlockArg};
+use thiserror::Error;
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::AgentConfig;
+use crate::cores::{self, CoresError};
+use crate::driver::Driver;
+use crate::exec::{CgroupError, CgroupRoots, LauncherConfig, reap_leftovers};
+use crate::host::HostFs;
+use crate::link::Link;
+use crate::pin::pin_process;
+use crate::run::{Scratch, Slot, remove_all, scratch_root, short_name};
+use crate::sense::Senses;
+use crate::spool::{Spool, SpoolError};
+use crate::stage::Folders;
+
+/// News from the link that wait for the driver; beyond it the connection itself holds the coordinator back.
+const LINK_QUEUE: usize = 1024;
+
+/// Why an agent does not run.
+#[derive(Debug, Error)]
+pub enum AgentError {
+    /// Another agent has the folder.
+    #[error(
+        "another agent uses {}: one state folder serves one agent; stop the other one, or give this one its own \
+         (`state_dir`, --state-dir)",
+        .0.display()
+    )]
+    InUse(PathBuf),
+    /// A folder cannot be used.
+    #[error("cannot use {}: {source}", path.display())]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The box's cores.
+    #[error(transparent)]
+    Cores(#[from] CoresError),
+    /// What an earlier life left running cannot be ended.
+    #[error("processes of an earlier life of this agent cannot be ended: {0}")]
+    Leftovers(#[from] CgroupError),
+    /// The spool.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+}
+
+/// How an agent is told to leave.
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown {
+    /// Finish what has cores, give back the rest, take nothing new; then go.
+    pub drain: CancellationToken,
+    /// End everything, report it, and go.
+    pub now: CancellationToken,
+}
+
+/// Runs an agent until `shutdown` is cancelled; then it ends what runs, reports it, and returns.
+pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(), AgentError> {
+    run_with(config, Shutdown { drain: CancellationToken::new(), now: shutdown }).await
+}
+
+/// Runs an agent until it is told to leave in one way or the other.
+pub async fn run_with(config: AgentConfig, shutdown: Shutdown) -> Result<(), AgentError> {
+    let lock = lock(&config.state_dir)?;
+    let host = HostFs::default();
+    let (topology, allocator) = cores::open(&host, config.lease_cpus.as_ref())?;
+    keep_off(&allocator);
+    let scratch = scratch_root(&config.state_dir);
+    let cgroups = CgroupRoots::discover(&host);
+    let reaped = reap_leftovers(&cgroups, &short_name(&config.state_dir))?;
+    if reaped.killed > 0 {
+        tracing::warn!(
+            processes = reaped.killed,
+            "ended what an earlier life of this agent had left running"
+        );
+    }
+    let (spool, recovered) = Spool::open(&config.state_dir.join("spool"))?;
+    if let Some((path, bytes)) = &recovered.quarantined {
+        tracing::warn!(path = %path.display(), bytes, "a part of the spool could not be read and was set aside");
+    }
+    let limits = Limits {
+        slots: allocator.cores_total(),
+        stagers: config.stagers,
+        ahead: config.stage_ahead,
+        lease_grace: config.lease_grace,
+    };
+    let mut senses = Senses::new(host, &config, &topology, &allocator, &cgroups);
+    let seen = recovered.seen.iter().map(|(attempt, epoch)| (attempt.job, *epoch));
+    let housekeeping = allocator.housekeeping().clone();
+    let facts = senses.facts(&config, &allocator);
+    let (machine, earlier) = Machine::new(limits, allocator, recovered.attempts, seen);
+    let folders = Folders::open(&config.state_dir, config.cache_max_bytes)
+        .map_err(|source| AgentError::Folder { path: config.state_dir.clone(), source })?;
+    let launchers =
+        Launchers { config: &config, scratch: &scratch, housekeeping: &housekeeping, cgroups: &cgroups };
+    let slots = launchers.slots('m', facts.lease_cores)?;
+    let stagers = launchers.slots('s', config.stagers)?;
+
+    tracing::info!(
+        id = %config.id, pool = %config.pool, version = facts.version, lease_cpus = facts.lease_cpus,
+        housekeeping_cpus = facts.housekeeping_cpus, state_dir = %config.state_dir.display(),
+        "the agent is up; without TLS it talks to its own box only"
+    );
+    let (events, link_events) = mpsc::channel(LINK_QUEUE);
+    let (connection, connections) = watch::channel(None);
+    let busy = Arc::new(AtomicBool::new(false));
+    let link = Link {
+        coordinators: config.coordinators.clone(),
+        events,
+        connection,
+        busy: Arc::clone(&busy),
+        stop: CancellationToken::new(),
+    };
+    let (stop_link, tasks) = (link.stop.clone(), TaskTracker::new());
+    let _stop_on_drop = link.stop.clone().drop_guard();
+    tasks.spawn(link.keep());
+    let driver = Driver {
+        sensor: senses.read(),
+        config,
+        facts,
+        machine,
+        spool,
+        senses,
+        slots,
+        stagers,
+        folders,
+        connection: connections,
+        link: link_events,
+        busy,
+        shutdown,
+    };
+    driver.run(earlier).await;
+    stop_link.cancel();
+    tasks.close();
+    tasks.wait().await;
+    // Only what it left in memory: at worst the next start removes it.
+    let _ = remove_all(&scratch);
+    drop(lock);
+    Ok(())
+}
+
+/// Reads the sensor once, without an agent: what `darwin-agent sensor` shows. Takes the `span` between two readings,
+/// so that shares of time are known.
+pub async fn sensor_report(
+    config: &AgentConfig,
+    span: std::time::Duration,
+) -> Result<SensorReport, AgentError> {
+    let host = HostFs::default();
+    let (topology, allocator) = cores::open(&host, config.lease_cpus.as_ref())?;
+    let cgroups = CgroupRoots::discover(&host);
+    let mut senses = Senses::new(host, config, &topology, &allocator, &cgroups);
+    senses.read();
+    tokio::time::sleep(span).await;
+    Ok(senses.read())
+}
+
+/// Takes the state folder for this agent alone, for as long as the lock lives.
+fn lock(state_dir: &Path) -> Result<Flock<File>, AgentError> {
+    let failed = |source| AgentError::Folder { path: state_dir.to_owned(), source };
+    std::fs::create_dir_all(state_dir).map_err(failed)?;
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(state_dir.join("lock"));
+    Flock::lock(file.map_err(failed)?, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
+        nix::Error::EWOULDBLOCK => AgentError::InUse(state_dir.to_owned()),
+        other => failed(other.into()),
+    })
+}
+
+/// Moves this process off the cores that it leases, where the box has others.
+fn keep_off(allocator: &Allocator) {
+    let housekeeping = allocator.housekeeping();
+    if !housekeeping.is_disjoint(&allocator.leasable()) {
+        tracing::warn!(
+            "every core is leased out: the agent itself has none, and will be felt in what it measures"
+        );
+        return;
+    }
+    if let Err(error) = pin_process(housekeeping) {
+        tracing::warn!(%error, "the agent cannot bind itself to its housekeeping CPUs");
+    }
+}
+
+/// What slots are made of.
+struct Launchers<'a> {
+    config: &'a AgentConfig,
+    scratch: &'a Path,
+    housekeeping: &'a CpuSet,
+    cgroups: &'a CgroupRoots,
+}
+
+impl Launchers<'_> {
+    /// So many slots, with names of equal length that begin with this letter.
+    fn slots(&self, letter: char, count: u32) -> Result<Vec<Arc<Mutex<Slot>>>, AgentError> {
+        (0..count)
+            .map(|number| {
+                let name = format!("{letter}{number:04}");
+                let scratch = Scratch::open(self.scratch, &name)
+                    .map_err(|source| AgentError::Folder { path: self.scratch.to_owned(), source })?;
+                let mut launcher = LauncherConfig::new(short_name(&self.config.state_dir), &name);
+                launcher.program.clone_from(&self.config.launcher);
+                launcher.housekeeping = Some(self.housekeeping.clone());
+                launcher.cgroups = self.cgroups.clone();
+                Ok(Arc::new(Mutex::new(Slot::new(launcher, scratch))))
+            })
+            .collect()
+    }
+}

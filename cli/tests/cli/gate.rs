@@ -1,0 +1,188 @@
+//! `darwin gate` on real, scaled, broken and foreign files.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::{darwin, sample, stderr, stdout};
+
+const BASELINE: &str = "pytest-benchmark/baseline.json";
+const CHALLENGER: &str = "pytest-benchmark/challenger.json";
+
+fn gate(home: &Path, args: &[&str]) -> std::process::Output {
+    darwin(home).arg("gate").args(args).output().unwrap()
+}
+
+fn path(name: &str) -> String {
+    sample(name).display().to_string()
+}
+
+/// A copy of the baseline with every sample made larger by this factor.
+fn scaled(home: &Path, factor: f64) -> String {
+    let mut json: Value = serde_json::from_slice(&std::fs::read(sample(BASELINE)).unwrap()).unwrap();
+    for bench in json["benchmarks"].as_array_mut().unwrap() {
+        let stats = bench["stats"].as_object_mut().unwrap();
+        for key in ["min", "max", "mean", "median", "q1", "q3"] {
+            stats[key] = (stats[key].as_f64().unwrap() * factor).into();
+        }
+        for value in stats["data"].as_array_mut().unwrap() {
+            *value = (value.as_f64().unwrap() * factor).into();
+        }
+    }
+    let copy = home.join(format!("scaled-{factor}.json"));
+    std::fs::write(&copy, json.to_string()).unwrap();
+    copy.display().to_string()
+}
+
+#[test]
+fn the_shipped_pair_is_judged_with_its_assumption_named() {
+    let home = tempfile::tempdir().unwrap();
+    let output = gate(home.path(), &[&path(BASELINE), &path(CHALLENGER)]);
+    let text = stdout(&output);
+    assert!(text.contains("Latency p50") && text.contains(" -> "), "{text}");
+    assert!(text.contains("assumes"), "{text}");
+    let last = text.lines().last().unwrap();
+    let (word, code) = [("APPROVE", 0), ("REJECT", 1), ("INCONCLUSIVE", 3)]
+        .into_iter()
+        .find(|(word, _)| last == format!("verdict={word} job= url="))
+        .unwrap_or_else(|| panic!("{last}"));
+    assert_eq!(output.status.code(), Some(code), "{word}");
+    assert_ne!(code, 3, "a change of 50% is told from an assumed noise of 5%");
+}
+
+#[test]
+fn one_percent_on_one_pair_is_inconclusive_and_says_what_would_settle_it() {
+    let home = tempfile::tempdir().unwrap();
+    let copy = scaled(home.path(), 1.01);
+    let output = gate(home.path(), &[&path(BASELINE), &copy]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(text.contains("INCONCLUSIVE") && text.contains("darwin compare"), "{text}");
+    assert_eq!(gate(home.path(), &[&path(BASELINE), &copy, "--inconclusive", "pass"]).status.code(), Some(0));
+    assert_eq!(gate(home.path(), &[&path(BASELINE), &copy, "--inconclusive", "fail"]).status.code(), Some(1));
+}
+
+#[test]
+fn twice_as_slow_is_rejected() {
+    let home = tempfile::tempdir().unwrap();
+    let copy = scaled(home.path(), 2.0);
+    let output = gate(home.path(), &[&path(BASELINE), &copy]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).ends_with("verdict=REJECT job= url=\n"));
+}
+
+#[test]
+fn less_assumed_noise_settles_a_smaller_change() {
+    let home = tempfile::tempdir().unwrap();
+    let copy = scaled(home.path(), 1.1);
+    assert_eq!(gate(home.path(), &[&path(BASELINE), &copy]).status.code(), Some(3));
+    let output = gate(home.path(), &[&path(BASELINE), &copy, "--assumed-noise", "0.5%"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
+}
+
+#[test]
+fn several_files_a_side_are_paired() {
+    let home = tempfile::tempdir().unwrap();
+    let (same, slow) = (path(BASELINE), scaled(home.path(), 1.3));
+    let mut args = Vec::new();
+    for _ in 0..12 {
+        args.extend(["--baseline", &same, "--challenger", &slow]);
+    }
+    let output = gate(home.path(), &[args.as_slice(), &["--format", "json"]].concat());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &report["verdict"]["pairs"]), (Some(1), &Value::from(12)));
+    assert_eq!(report["verdict"]["method"], "clipped-sign-flip/1");
+    let uneven = gate(home.path(), &["--baseline", &same, "--baseline", &same, "--challenger", &slow]);
+    assert_eq!(uneven.status.code(), Some(2));
+    assert!(stderr(&uneven).contains("2 files of the baseline and 1 of the challenger"));
+}
+
+#[test]
+fn what_is_no_result_is_refused_with_code_2() {
+    let home = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = home.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    };
+    let whole = std::fs::read(sample(BASELINE)).unwrap();
+    let cases = [
+        (write("empty.json", b""), "empty"),
+        (write("truncated.json", &whole[..whole.len() / 2]), "too early"),
+        (write("binary.json", b"\x7fELF\x02\x01\xff\xfe"), "not UTF-8"),
+        (write("other.json", b"{\"hello\": 1}"), "not a format"),
+        (path("foreign/go-bench-bench.txt"), "not a format"),
+        (home.path().join("missing.json").display().to_string(), "No such file"),
+        ("/dev/null".to_owned(), "empty"),
+    ];
+    for (bad, says) in cases {
+        for args in [[&path(BASELINE), &bad], [&bad, &path(BASELINE)]] {
+            let output = gate(home.path(), &[args[0], args[1]]);
+            let text = stderr(&output);
+            assert_eq!(output.status.code(), Some(2), "{bad}: {text}");
+            assert!(text.contains(says) && text.contains(&bad), "{bad}: {text}");
+            assert!(output.stdout.is_empty());
+        }
+    }
+}
+
+#[test]
+fn each_format_is_what_it_says() {
+    let home = tempfile::tempdir().unwrap();
+    let run = |format: &str| gate(home.path(), &[&path(BASELINE), &path(CHALLENGER), "--format", format]);
+    let json: Value = serde_json::from_slice(&run("json").stdout).unwrap();
+    assert_eq!(json["schema"], "darwin-report/1");
+    assert!(stderr(&run("json")).contains("verdict="), "the machine's line must not break the JSON");
+    assert!(stdout(&run("junit")).starts_with("<?xml"));
+    let markdown = stdout(&run("markdown"));
+    assert!(markdown.starts_with("### ") && markdown.contains("| Metric |"), "{markdown}");
+    assert!(stdout(&run("github")).starts_with("::"));
+}
+
+#[test]
+fn a_report_goes_whole_to_a_file_and_to_githubs_summary() {
+    let home = tempfile::tempdir().unwrap();
+    let summary = home.path().join("summary.md");
+    let report = home.path().join("report.json");
+    let output = darwin(home.path())
+        .args(["gate", &path(BASELINE), &path(CHALLENGER), "--format", "json", "--output"])
+        .arg(&report)
+        .env("GITHUB_STEP_SUMMARY", &summary)
+        .output()
+        .unwrap();
+    serde_json::from_slice::<Value>(&std::fs::read(report).unwrap()).unwrap();
+    assert!(stdout(&output).starts_with("verdict="));
+    assert!(std::fs::read_to_string(summary).unwrap().contains("| Metric |"));
+    let nowhere = darwin(home.path())
+        .args(["gate", &path(BASELINE), &path(CHALLENGER), "--output", "no/such/folder/x"])
+        .output()
+        .unwrap();
+    assert_eq!(nowhere.status.code(), Some(2));
+}
+
+#[test]
+fn other_tools_results_are_read_too() {
+    let home = tempfile::tempdir().unwrap();
+    let hyperfine = path("hyperfine/export-1.20.json");
+    let output = gate(home.path(), &[&hyperfine, &hyperfine]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    let criterion = path("criterion/target-criterion");
+    let output = gate(home.path(), &[&criterion, &criterion]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+}
+
+#[test]
+fn a_policy_that_cannot_be_used_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    for (flags, says) in [
+        (["--alpha", "0.7"], "alpha"),
+        (["--margin", "latency.p99=5"], "5%"),
+        (["--margin", "speed=5%"], "speed"),
+        (["--mode", "best"], "no-slower"),
+        (["--assumed-noise", "0.05"], "%"),
+    ] {
+        let output = gate(home.path(), &[&path(BASELINE), &path(CHALLENGER), flags[0], flags[1]]);
+        assert_eq!(output.status.code(), Some(2), "{flags:?}");
+        assert!(stderr(&output).contains(says), "{flags:?}: {}", stderr(&output));
+    }
+}

@@ -1,0 +1,133 @@
+//! The ledger's model: versions are checked as the real one does, and history is checked as nobody else can.
+
+use std::collections::BTreeMap;
+
+use darwin_coordinator_core::record::Value;
+use darwin_coordinator_core::{EpochRecord, JobRecord, RecordKey, Restored, RestoredJob, SpecRecord, Write};
+use darwin_shared::ids::{AttemptId, Epoch, JobId};
+
+/// Records with their versions.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FakeLedger {
+    records: BTreeMap<RecordKey, (u64, Value)>,
+    /// The highest epoch that any attempt was ever granted under.
+    highest: Epoch,
+}
+
+impl FakeLedger {
+    /// Puts a record, or says which rule that would break.
+    pub(crate) fn apply(&mut self, write: &Write) -> Result<(), String> {
+        let key = write.key();
+        let found = self.records.get(&key).map_or(0, |(version, _)| *version);
+        if found != write.expected_version {
+            return Err(format!("{key:?} has version {found}, not {}", write.expected_version));
+        }
+        match &write.value {
+            Value::Spec(job, _) => {
+                if found != 0 {
+                    return Err(format!("the spec of {job} is written twice"));
+                }
+            }
+            Value::Job(job, record) => self.check_job(*job, record)?,
+            Value::Agent(..) => {}
+            Value::Epochs(EpochRecord { reserved }) => {
+                if self.epochs().1.reserved >= *reserved {
+                    return Err("reserved epochs do not grow".to_owned());
+                }
+            }
+        }
+        self.records.insert(key, (found + 1, write.value.clone()));
+        Ok(())
+    }
+
+    fn check_job(&mut self, id: JobId, new: &JobRecord) -> Result<(), String> {
+        if self.spec(id).is_none() {
+            return Err(format!("job {id} is there before its spec"));
+        }
+        let old = self.job(id).cloned().unwrap_or_else(JobRecord::queued);
+        if old.state.is_finished() {
+            return Err(format!("job {id} is finished and changes: {old:?} becomes {new:?}"));
+        }
+        for (index, was) in old.attempts.iter().enumerate() {
+            let Some(is) = new.attempts.get(index) else {
+                return Err(format!("job {id} forgets an attempt"));
+            };
+            let same = (is.number, is.epoch, &is.agent) == (was.number, was.epoch, &was.agent);
+            if !same || (was.outcome.is_some() && was.outcome != is.outcome) {
+                return Err(format!("job {id} rewrites its past: {was:?} becomes {is:?}"));
+            }
+        }
+        for added in new.attempts.iter().skip(old.attempts.len()) {
+            if added.epoch <= self.highest {
+                return Err(format!("epoch {} of {id} is not above {}", added.epoch, self.highest));
+            }
+            if added.epoch > self.epochs().1.reserved {
+                return Err(format!("epoch {} of {id} was not reserved", added.epoch));
+            }
+            self.highest = added.epoch;
+        }
+        let open = new.attempts.iter().filter(|attempt| attempt.outcome.is_none()).count();
+        if open > 1 {
+            return Err(format!("job {id} has {open} live attempts"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn job(&self, id: JobId) -> Option<&JobRecord> {
+        match self.records.get(&RecordKey::Job(id)) {
+            Some((_, Value::Job(_, record))) => Some(record),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn spec(&self, id: JobId) -> Option<&SpecRecord> {
+        match self.records.get(&RecordKey::Spec(id)) {
+            Some((_, Value::Spec(_, record))) => Some(record),
+            _ => None,
+        }
+    }
+
+    fn epochs(&self) -> (u64, EpochRecord) {
+        match self.records.get(&RecordKey::Epochs) {
+            Some((version, Value::Epochs(record))) => (*version, *record),
+            _ => (0, EpochRecord::default()),
+        }
+    }
+
+    /// Whether the attempt was ever granted under this epoch.
+    pub(crate) fn knows(&self, attempt: AttemptId, epoch: Epoch) -> bool {
+        self.job(attempt.job).is_some_and(|record| {
+            record.attempts.iter().any(|known| known.number == attempt.number && known.epoch == epoch)
+        })
+    }
+
+    /// Every job with its record, oldest first.
+    pub(crate) fn jobs(&self) -> impl DoubleEndedIterator<Item = (JobId, u64, &JobRecord)> {
+        self.records.values().filter_map(|(version, value)| match value {
+            Value::Job(id, record) => Some((*id, *version, record)),
+            Value::Spec(..) | Value::Agent(..) | Value::Epochs(_) => None,
+        })
+    }
+
+    /// What a restarted coordinator loads: the newest jobs, and whatever is unfinished.
+    pub(crate) fn load(&self, recent: usize) -> Restored {
+        let newest = self.jobs().count().saturating_sub(recent);
+        let jobs = self
+            .jobs()
+            .enumerate()
+            .filter(|(index, (_, _, record))| *index >= newest || !record.state.is_finished())
+            .filter_map(|(_, (id, version, record))| {
+                Some(RestoredJob {
+                    id,
+                    submitted: self.spec(id)?.clone(),
+                    record: record.clone(),
+                    version,
+                })
+            });
+        let agents = self.records.values().filter_map(|(version, value)| match value {
+            Value::Agent(id, record) => Some((id.clone(), *version, record.clone())),
+            Value::Spec(..) | Value::Job(..) | Value::Epochs(_) => None,
+        });
+        Restored { jobs: jobs.collect(), agents: agents.collect(), epochs: self.epochs() }
+    }
+}
