@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use darwin_agent_core::cpu_alloc::Allocator;
-use darwin_agent_core::machine::{Limits, Machine};
+use darwin_agent_core::machine::{Action, Limits, Machine};
 use darwin_shared::cpu::CpuSet;
 use darwin_shared::fleet::SensorReport;
 use nix::fcntl::{Flock, FlockArg};
@@ -21,12 +21,12 @@ use crate::cores::{self, CoresError};
 use crate::driver::Driver;
 use crate::exec::{CgroupError, CgroupRoots, LauncherConfig, reap_leftovers};
 use crate::host::HostFs;
-use crate::link::Link;
+use crate::link::{Link, LinkEvent};
 use crate::pin::pin_process;
 use crate::run::{Scratch, Slot, remove_all, scratch_root, short_name};
 use crate::sense::Senses;
 use crate::spool::{Spool, SpoolError};
-use crate::stage::Folders;
+use crate::stage::{Connection, Folders};
 
 /// News from the link that wait for the driver; beyond it the connection itself holds the coordinator back.
 const LINK_QUEUE: usize = 1024;
@@ -77,45 +77,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
 /// Runs an agent until it is told to leave in one way or the other.
 pub async fn run_with(config: AgentConfig, shutdown: Shutdown) -> Result<(), AgentError> {
     let lock = lock(&config.state_dir)?;
-    let host = HostFs::default();
-    let (topology, allocator) = cores::open(&host, config.lease_cpus.as_ref())?;
-    keep_off(&allocator);
     let scratch = scratch_root(&config.state_dir);
-    let cgroups = CgroupRoots::discover(&host);
-    let reaped = reap_leftovers(&cgroups, &short_name(&config.state_dir))?;
-    if reaped.killed > 0 {
-        tracing::warn!(
-            processes = reaped.killed,
-            "ended what an earlier life of this agent had left running"
-        );
-    }
-    let (spool, recovered) = Spool::open(&config.state_dir.join("spool"))?;
-    if let Some((path, bytes)) = &recovered.quarantined {
-        tracing::warn!(path = %path.display(), bytes, "a part of the spool could not be read and was set aside");
-    }
-    let limits = Limits {
-        slots: allocator.cores_total(),
-        stagers: config.stagers,
-        ahead: config.stage_ahead,
-        lease_grace: config.lease_grace,
-    };
-    let mut senses = Senses::new(host, &config, &topology, &allocator, &cgroups);
-    let seen = recovered.seen.iter().map(|(attempt, epoch)| (attempt.job, *epoch));
-    let housekeeping = allocator.housekeeping().clone();
-    let facts = senses.facts(&config, &allocator);
-    let (machine, earlier) = Machine::new(limits, allocator, recovered.attempts, seen);
-    let folders = Folders::open(&config.state_dir, config.cache_max_bytes)
-        .map_err(|source| AgentError::Folder { path: config.state_dir.clone(), source })?;
-    let launchers =
-        Launchers { config: &config, scratch: &scratch, housekeeping: &housekeeping, cgroups: &cgroups };
-    let slots = launchers.slots('m', facts.lease_cores)?;
-    let stagers = launchers.slots('s', config.stagers)?;
-
-    tracing::info!(
-        id = %config.id, pool = %config.pool, version = facts.version, lease_cpus = facts.lease_cpus,
-        housekeeping_cpus = facts.housekeeping_cpus, state_dir = %config.state_dir.display(),
-        "the agent is up; without TLS it talks to its own box only"
-    );
     let (events, link_events) = mpsc::channel(LINK_QUEUE);
     let (connection, connections) = watch::channel(None);
     let busy = Arc::new(AtomicBool::new(false));
@@ -126,9 +88,67 @@ pub async fn run_with(config: AgentConfig, shutdown: Shutdown) -> Result<(), Age
         busy: Arc::clone(&busy),
         stop: CancellationToken::new(),
     };
-    let (stop_link, tasks) = (link.stop.clone(), TaskTracker::new());
-    let _stop_on_drop = link.stop.clone().drop_guard();
+    let stop_link = link.stop.clone().drop_guard();
+    let (driver, earlier) = assemble(config, &scratch, shutdown, Ends { link: link_events, connections, busy })?;
+
+    let tasks = TaskTracker::new();
     tasks.spawn(link.keep());
+    driver.run(earlier).await;
+    drop(stop_link);
+    tasks.close();
+    tasks.wait().await;
+    // Only what it left in memory: at worst the next start removes it.
+    let _ = remove_all(&scratch);
+    drop(lock);
+    Ok(())
+}
+
+/// The driver's ends of what the link holds.
+struct Ends {
+    link: mpsc::Receiver<LinkEvent>,
+    connections: Connection,
+    busy: Arc<AtomicBool>,
+}
+
+/// Reads the box and what an earlier life left, and makes the driver of it all, with what that life leaves to do.
+fn assemble(
+    config: AgentConfig,
+    scratch: &Path,
+    shutdown: Shutdown,
+    ends: Ends,
+) -> Result<(Driver, Vec<Action>), AgentError> {
+    let host = HostFs::default();
+    let (topology, allocator) = cores::open(&host, config.lease_cpus.as_ref())?;
+    keep_off(&allocator);
+    let cgroups = CgroupRoots::discover(&host);
+    let reaped = reap_leftovers(&cgroups, &short_name(&config.state_dir))?;
+    if reaped.killed > 0 {
+        tracing::warn!(processes = reaped.killed, "ended what an earlier life of this agent had left running");
+    }
+    let (spool, recovered) = Spool::open(&config.state_dir.join("spool"))?;
+    if let Some((path, bytes)) = &recovered.quarantined {
+        tracing::warn!(path = %path.display(), bytes, "a part of the spool could not be read and was set aside");
+    }
+    let mut senses = Senses::new(host, &config, &topology, &allocator, &cgroups);
+    let facts = senses.facts(&config, &allocator);
+    tracing::info!(
+        id = %config.id, pool = %config.pool, version = facts.version, lease_cpus = facts.lease_cpus,
+        housekeeping_cpus = facts.housekeeping_cpus, state_dir = %config.state_dir.display(),
+        "the agent is up; without TLS it talks to its own box only"
+    );
+    let housekeeping = allocator.housekeeping().clone();
+    let launchers = Launchers { config: &config, scratch, housekeeping: &housekeeping, cgroups: &cgroups };
+    let (slots, stagers) = (launchers.slots('m', facts.lease_cores)?, launchers.slots('s', config.stagers)?);
+    let limits = Limits {
+        slots: facts.lease_cores,
+        stagers: config.stagers,
+        ahead: config.stage_ahead,
+        lease_grace: config.lease_grace,
+    };
+    let seen = recovered.seen.iter().map(|(attempt, epoch)| (attempt.job, *epoch));
+    let (machine, earlier) = Machine::new(limits, allocator, recovered.attempts, seen);
+    let folders = Folders::open(&config.state_dir, config.cache_max_bytes)
+        .map_err(|source| AgentError::Folder { path: config.state_dir.clone(), source })?;
     let driver = Driver {
         sensor: senses.read(),
         config,
@@ -139,19 +159,12 @@ pub async fn run_with(config: AgentConfig, shutdown: Shutdown) -> Result<(), Age
         slots,
         stagers,
         folders,
-        connection: connections,
-        link: link_events,
-        busy,
+        connection: ends.connections,
+        link: ends.link,
+        busy: ends.busy,
         shutdown,
     };
-    driver.run(earlier).await;
-    stop_link.cancel();
-    tasks.close();
-    tasks.wait().await;
-    // Only what it left in memory: at worst the next start removes it.
-    let _ = remove_all(&scratch);
-    drop(lock);
-    Ok(())
+    Ok((driver, earlier))
 }
 
 /// Reads the sensor once, without an agent: what `darwin-agent sensor` shows. Takes the `span` between two readings,

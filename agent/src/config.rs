@@ -233,6 +233,7 @@ struct FileConfig {
 /// The table `[limits]` as it is written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
+#[expect(clippy::struct_field_names, reason = "the names are the keys of the file")]
 struct FileLimits {
     output_max: Option<ByteSize>,
     file_max: Option<ByteSize>,
@@ -302,7 +303,7 @@ impl FileConfig {
             None => vec![DEFAULT_COORDINATOR.to_owned()],
         };
         if written.is_empty() || written.len() > MAX_COORDINATORS {
-            return Err(out_of_range("coordinator", written.len(), "from 1 to 16 URLs"));
+            return Err(out_of_range("coordinator", &written.len(), "from 1 to 16 URLs"));
         }
         let id = match flags.id.or(self.id) {
             Some(id) => AgentId::new(id)?,
@@ -345,26 +346,26 @@ impl FileConfig {
 impl AgentConfig {
     fn check(self) -> Result<Self, ConfigError> {
         if self.stage_ahead > MAX_STAGE_AHEAD {
-            return Err(out_of_range("stage_ahead", self.stage_ahead, "from 0 to 64"));
+            return Err(out_of_range("stage_ahead", &self.stage_ahead, "from 0 to 64"));
         }
         if self.stagers == 0 || self.stagers > MAX_STAGERS {
-            return Err(out_of_range("stagers", self.stagers, "from 1 to 16"));
+            return Err(out_of_range("stagers", &self.stagers, "from 1 to 16"));
         }
-        if self.lease_grace > Duration::from_secs(60) {
+        if self.lease_grace > Duration::from_mins(1) {
             return Err(out_of_range(
                 "lease_grace",
-                humantime::format_duration(self.lease_grace),
+                &humantime::format_duration(self.lease_grace),
                 "at most 1m",
             ));
         }
         if self.limits.output_max_bytes == 0 {
-            return Err(out_of_range("limits.output_max", 0, "at least 1 byte"));
+            return Err(out_of_range("limits.output_max", &0, "at least 1 byte"));
         }
         Ok(self)
     }
 }
 
-fn out_of_range(key: &'static str, got: impl ToString, range: &'static str) -> ConfigError {
+fn out_of_range(key: &'static str, got: &dyn ToString, range: &'static str) -> ConfigError {
     ConfigError::Range { key, got: got.to_string(), range }
 }
 

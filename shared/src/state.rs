@@ -69,6 +69,10 @@ pub enum FailureCause {
 impl fmt::Display for FailureCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // A shell tells so that a signal ended what it ran.
+            Self::ExitCode(code @ 129..=192) => {
+                write!(f, "ended with exit code {code} (128 + signal {})", code - 128)
+            }
             Self::ExitCode(code) => write!(f, "ended with exit code {code}"),
             Self::Signal(signal) => write!(f, "was ended by signal {signal}"),
             Self::TimedOut(limit) => {

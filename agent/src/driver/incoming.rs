@@ -57,7 +57,7 @@ impl Driver {
             return Err(ConvertError::new("body", "it is of a kind that this agent does not know"));
         };
         let event = match body {
-            Body::Welcome(welcome) => welcomed(welcome)?,
+            Body::Welcome(welcome) => welcomed(&welcome)?,
             Body::Assign(assign) => return self.assigned(turning, assign),
             Body::Ack(ack) => {
                 let (attempt, epoch) = fence(&ack.attempt_id, ack.epoch)?;
@@ -71,7 +71,7 @@ impl Driver {
                 Event::Released { attempt: convert::attempt_id("attempt_id", &release.attempt_id)? }
             }
             Body::Drain(drain) => Event::DrainAsked(drain.drained),
-            Body::Tail(tail) => return self.tail(turning, &tail),
+            Body::Tail(tail) => return Self::tail(turning, &tail),
             Body::Replay(replay) => Event::ReplayAsked {
                 attempt: convert::attempt_id("attempt_id", &replay.attempt_id)?,
                 from_round: replay.from_round,
@@ -124,7 +124,7 @@ impl Driver {
         })
     }
 
-    fn tail(&mut self, turning: &mut Turning, tail: &v1::TailLog) -> Result<(), ConvertError> {
+    fn tail(turning: &mut Turning, tail: &v1::TailLog) -> Result<(), ConvertError> {
         if tail.stop {
             turning.tails.end(tail.request);
             return Ok(());
@@ -162,7 +162,7 @@ fn fence(attempt: &str, epoch: Option<v1::Epoch>) -> Result<(AttemptId, Epoch), 
     Ok((convert::attempt_id("attempt_id", attempt)?, convert::epoch("epoch", epoch)?))
 }
 
-fn welcomed(welcome: v1::Welcome) -> Result<Event, ConvertError> {
+fn welcomed(welcome: &v1::Welcome) -> Result<Event, ConvertError> {
     /// A coordinator that gives less than this would lose every attempt to a slow moment.
     const LEASE_LEAST: Duration = Duration::from_millis(100);
     let stale = welcome.stale_attempts.iter().map(|attempt| convert::attempt_id("stale_attempts", attempt));

@@ -219,7 +219,8 @@ impl Driver {
     fn warm_up(&self, turning: &mut Turning) {
         /// More than these would slow down the start of an agent that lives for one job.
         const WARM_SLOTS: usize = 4;
-        for slot in self.slots.iter().take(WARM_SLOTS).cloned() {
+        for slot in self.slots.iter().take(WARM_SLOTS) {
+            let slot = Arc::clone(slot);
             turning.tasks.spawn(async move {
                 if let Err(error) = slot.lock().await.launcher().await {
                     tracing::warn!(%error, "a launcher does not start; it is tried again when it is needed");

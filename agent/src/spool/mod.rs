@@ -63,7 +63,7 @@ struct Entry {
 
 /// The spool. Only the driver writes to it.
 #[derive(Debug)]
-pub struct Spool {
+pub(crate) struct Spool {
     folder: PathBuf,
     journal: File,
     held: BTreeMap<AttemptId, Entry>,
@@ -78,18 +78,18 @@ pub struct Spool {
 
 /// What a journal gave on opening.
 #[derive(Debug, PartialEq)]
-pub struct Recovered {
+pub(crate) struct Recovered {
     /// The attempts that it holds.
-    pub attempts: Vec<Remembered>,
+    pub(crate) attempts: Vec<Remembered>,
     /// Epochs of attempts that are gone.
-    pub seen: Vec<(AttemptId, Epoch)>,
+    pub(crate) seen: Vec<(AttemptId, Epoch)>,
     /// Where the part that could not be read was set aside, with its size in bytes.
-    pub quarantined: Option<(PathBuf, u64)>,
+    pub(crate) quarantined: Option<(PathBuf, u64)>,
 }
 
 impl Spool {
     /// Opens the spool under this folder, or makes it.
-    pub fn open(folder: &Path) -> Result<(Self, Recovered), SpoolError> {
+    pub(crate) fn open(folder: &Path) -> Result<(Self, Recovered), SpoolError> {
         let path = folder.join("journal");
         let failed = |source| SpoolError::Io { path: path.clone(), source };
         std::fs::create_dir_all(folder).map_err(failed)?;
@@ -125,7 +125,7 @@ impl Spool {
     }
 
     /// Remembers that an attempt was taken.
-    pub fn intent(&mut self, attempt: AttemptId, epoch: Epoch) {
+    pub(crate) fn intent(&mut self, attempt: AttemptId, epoch: Epoch) {
         let record =
             frame::update(attempt, epoch, v1::attempt_update::Event::Accepted(v1::AttemptAccepted {}));
         self.append(Kind::Intent, &record);
@@ -133,7 +133,7 @@ impl Spool {
     }
 
     /// Remembers a round's result. It must be the next one of an attempt that is held.
-    pub fn round(&mut self, attempt: AttemptId, result: &v1::RoundResult) {
+    pub(crate) fn round(&mut self, attempt: AttemptId, result: &v1::RoundResult) {
         let span = self.append(Kind::Round, result);
         if let Some(entry) = self.held.get_mut(&attempt) {
             entry.rounds.push(span);
@@ -141,7 +141,7 @@ impl Spool {
     }
 
     /// Remembers how an attempt ended.
-    pub fn end(&mut self, attempt: AttemptId, end: AttemptEnd) {
+    pub(crate) fn end(&mut self, attempt: AttemptId, end: AttemptEnd) {
         let Some(entry) = self.held.get_mut(&attempt) else { return };
         let event = v1::attempt_update::Event::Ended(end.clone().into());
         let record = frame::update(attempt, entry.epoch, event);
@@ -150,7 +150,7 @@ impl Spool {
     }
 
     /// Drops an attempt, with its logs.
-    pub fn forget(&mut self, attempt: AttemptId) {
+    pub(crate) fn forget(&mut self, attempt: AttemptId) {
         let Some(entry) = self.held.remove(&attempt) else { return };
         self.append(Kind::Forget, &v1::Release { attempt_id: attempt.to_string() });
         self.remember_fence(attempt, entry.epoch);
@@ -158,7 +158,7 @@ impl Spool {
     }
 
     /// Puts what was remembered into the file. What the disk does not take stays in memory for the next call.
-    pub fn flush(&mut self) -> Result<(), SpoolError> {
+    pub(crate) fn flush(&mut self) -> Result<(), SpoolError> {
         if self.pending.is_empty() {
             return Ok(());
         }
@@ -181,7 +181,7 @@ impl Spool {
     }
 
     /// The rounds of an attempt from `from` on, as they were measured. Call [`Spool::flush`] first.
-    pub fn rounds(&self, attempt: AttemptId, from: u32) -> io::Result<Vec<v1::RoundResult>> {
+    pub(crate) fn rounds(&self, attempt: AttemptId, from: u32) -> io::Result<Vec<v1::RoundResult>> {
         let Some(entry) = self.held.get(&attempt) else { return Ok(Vec::new()) };
         let spans = entry.rounds.iter().skip(from as usize);
         spans
@@ -193,7 +193,7 @@ impl Spool {
     }
 
     /// The folder for the logs of an attempt; there may be none yet.
-    pub fn log_folder(&self, attempt: AttemptId) -> PathBuf {
+    pub(crate) fn log_folder(&self, attempt: AttemptId) -> PathBuf {
         self.folder.join("logs").join(attempt.to_string())
     }
 

@@ -19,6 +19,8 @@ use crate::run::remove_all;
 
 /// The digits of a folder's name.
 const NAME_DIGITS: usize = 16;
+/// Copies of one artifact in use at once: as many as a box could ever have attempts under way.
+const MAX_COPIES: u32 = 65_536;
 /// The file that says that a folder is unpacked and set up; in it, what the folder takes, in bytes.
 const READY: &str = "ready";
 
@@ -97,8 +99,7 @@ impl Folders {
 
     fn reserve_named(self: &Arc<Self>, parts: &[Vec<u8>], fleeting: bool) -> io::Result<Reserved> {
         let mut in_use = self.in_use();
-        let name = (0u32..).map(|copy| folder_name(parts, copy)).find(|name| !in_use.contains(name));
-        // The set is finite, so some number is free.
+        let name = (0..=MAX_COPIES).map(|copy| folder_name(parts, copy)).find(|name| !in_use.contains(name));
         let name = name.ok_or_else(|| io::Error::other("too many copies of one artifact are in use"))?;
         in_use.insert(name.clone());
         drop(in_use);

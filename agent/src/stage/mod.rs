@@ -135,7 +135,7 @@ impl SideStaging<'_> {
         let (dir, reserved) = match &self.variant.source {
             Source::Path(path) => (self.own_folder(path, slot).await?, None),
             Source::Nothing => {
-                let reserved = self.folders.reserve_empty(self.job.attempt, self.arm).map_err(box_failed)?;
+                let reserved = self.folders.reserve_empty(self.job.attempt, self.arm).map_err(|error| box_failed(&error))?;
                 self.setup(reserved.tree(), slot).await?;
                 (reserved.tree().to_owned(), Some(reserved))
             }
@@ -176,7 +176,7 @@ impl SideStaging<'_> {
     ) -> Result<Reserved, Unready> {
         let no_eviction = self.folders.no_eviction().await;
         let setup = self.job.spec.steps.setup.as_ref();
-        let reserved = self.folders.reserve(digest, setup, &self.job.spec.env).map_err(box_failed)?;
+        let reserved = self.folders.reserve(digest, setup, &self.job.spec.env).map_err(|error| box_failed(&error))?;
         if reserved.is_ready() {
             reserved.touch();
             return Ok(reserved);
@@ -190,7 +190,7 @@ impl SideStaging<'_> {
         tree::unpack(fetched, blobs.clone(), reserved.tree().to_owned()).await?;
         drop(no_eviction);
         self.setup(reserved.tree(), slot).await?;
-        reserved.mark_ready().await.map_err(box_failed)?;
+        reserved.mark_ready().await.map_err(|error| box_failed(&error))?;
         self.folders.evict_later();
         Ok(reserved)
     }
@@ -207,6 +207,6 @@ impl SideStaging<'_> {
     }
 }
 
-fn box_failed(error: std::io::Error) -> Unready {
+fn box_failed(error: &std::io::Error) -> Unready {
     Unready::Box(format!("the cache of artifacts: {error}"))
 }

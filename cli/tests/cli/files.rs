@@ -1,6 +1,6 @@
 //! What is written and read of the user's own: `darwin init`, `darwin.toml`, the config file.
 
-use super::{darwin, stderr, stdout};
+use super::program::{darwin, stderr, stdout};
 
 #[test]
 fn init_writes_a_file_that_reads_and_never_overwrites() {

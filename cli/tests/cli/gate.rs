@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{darwin, sample, stderr, stdout};
+use super::program::{darwin, sample, stderr, stdout};
 
 const BASELINE: &str = "pytest-benchmark/baseline.json";
 const CHALLENGER: &str = "pytest-benchmark/challenger.json";

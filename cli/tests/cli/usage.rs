@@ -1,6 +1,6 @@
 //! The command line itself: help, completions, and the exit codes of what cannot work.
 
-use super::{darwin, stderr, stdout};
+use super::program::{darwin, stderr, stdout};
 
 fn run(args: &[&str]) -> std::process::Output {
     let home = tempfile::tempdir().unwrap();
@@ -60,7 +60,7 @@ fn completions_know_the_commands() {
 fn an_absent_coordinator_is_code_7_and_says_what_to_do() {
     // Port 1 is reserved: nobody answers there.
     for args in [&["job", "list"][..], &["agent", "list"], &["check"], &["verdict", "show", "x"], &["measure", "--", "true"]] {
-        let output = run(&[args.to_vec(), vec!["--coordinator", "127.0.0.1:1"]].concat());
+        let output = run(&[&["--coordinator", "127.0.0.1:1"], args].concat());
         assert_eq!(output.status.code(), Some(7), "{args:?}: {}", stderr(&output));
         assert!(stderr(&output).contains("http://127.0.0.1:1") && stderr(&output).contains("--coordinator"));
     }

@@ -127,7 +127,7 @@ impl Machine {
             Event::LinkLost { unsure_for } => self.link.lost(unsure_for, now),
             Event::Assigned { attempt, epoch, plan } => self.assigned(attempt, epoch, plan, now, actions),
             Event::Acked { attempt, epoch, rounds, stop } => {
-                self.acked(attempt, epoch, rounds, stop, now, actions)
+                self.acked(attempt, epoch, rounds, stop, now, actions);
             }
             Event::CancelAsked { attempt, epoch } => {
                 if self.attempts.get(&attempt).is_some_and(|held| held.epoch == epoch) {
