@@ -89,7 +89,8 @@ pub async fn run_with(config: AgentConfig, shutdown: Shutdown) -> Result<(), Age
         stop: CancellationToken::new(),
     };
     let stop_link = link.stop.clone().drop_guard();
-    let (driver, earlier) = assemble(config, &scratch, shutdown, Ends { link: link_events, connections, busy })?;
+    let (driver, earlier) =
+        assemble(config, &scratch, shutdown, Ends { link: link_events, connections, busy })?;
 
     let tasks = TaskTracker::new();
     tasks.spawn(link.keep());
@@ -123,7 +124,10 @@ fn assemble(
     let cgroups = CgroupRoots::discover(&host);
     let reaped = reap_leftovers(&cgroups, &short_name(&config.state_dir))?;
     if reaped.killed > 0 {
-        tracing::warn!(processes = reaped.killed, "ended what an earlier life of this agent had left running");
+        tracing::warn!(
+            processes = reaped.killed,
+            "ended what an earlier life of this agent had left running"
+        );
     }
     let (spool, recovered) = Spool::open(&config.state_dir.join("spool"))?;
     if let Some((path, bytes)) = &recovered.quarantined {

@@ -123,7 +123,7 @@ impl AttemptLogs {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::warn!(folder = %self.folder.display(), %error, "a log could not be kept")
+                    tracing::warn!(folder = %self.folder.display(), %error, "a log could not be kept");
                 }
             }
         }

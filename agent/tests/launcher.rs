@@ -436,7 +436,7 @@ async fn helper_agent() {
         return;
     };
     let dir = PathBuf::from(dir);
-    let mut bench = Bench::start(&config("helper")).await;
+    let mut bench = Bench::start(&with_cgroups("helper")).await;
     let script = format!(
         "trap '' TERM; (setsid sh -c 'trap \"\" TERM; echo $$ > {0}/d.new; mv {0}/d.new {0}/daemon; exec sleep 600' &); \
          echo $$ > {0}/m.new; mv {0}/m.new {0}/main; exec sleep 600",
@@ -464,6 +464,10 @@ async fn nothing_survives_the_agents_sudden_death() {
     agent.kill().unwrap();
     agent.wait().unwrap();
     until("all of its processes are gone", || pids.iter().all(|&pid| !alive(pid))).await;
+    let of_agent = format!("darwin/test-{}-helper", agent.id());
+    let roots = CgroupRoots::discover(&HostFs::default());
+    let gone = |base: Option<PathBuf>| base.is_none_or(|base| !base.join(&of_agent).exists());
+    assert!(gone(roots.v2) && gone(roots.pids) && gone(roots.memory) && gone(roots.cpuset));
 }
 
 #[tokio::test]

@@ -15,7 +15,6 @@ use crate::pack::Reference;
 #[command(
     name = "darwin",
     version,
-    propagate_version = true,
     max_term_width = 110,
     after_help = "Exit codes: 0 APPROVE or done, 1 REJECT, 2 wrong usage or file, 3 INCONCLUSIVE, 4 system not ok, \
                   5 the job failed, 6 cancelled or out of time, 7 coordinator unreachable, 70 a bug.\n\

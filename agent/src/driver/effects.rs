@@ -47,15 +47,17 @@ impl Driver {
                 Action::ResendRounds { attempt, from_round } => {
                     match self.spool.rounds(attempt, from_round) {
                         Ok(rounds) => {
-                            rounds.into_iter().for_each(|round| turning.outbox.say(Body::Round(round)))
+                            for round in rounds {
+                                turning.outbox.say(Body::Round(round));
+                            }
                         }
                         Err(error) => {
-                            tracing::error!(%attempt, %error, "the spool does not give its rounds back")
+                            tracing::error!(%attempt, %error, "the spool does not give its rounds back");
                         }
                     }
                 }
                 Action::Begin { attempt, epoch, slot: _, granted } => {
-                    self.begin(turning, attempt, epoch, granted)
+                    self.begin(turning, attempt, epoch, granted);
                 }
                 Action::Stop { attempt } => {
                     if let Some(job) = turning.jobs.get(&attempt) {
@@ -148,7 +150,7 @@ impl Driver {
                 turning.outbox.say(Body::Round(wire));
             }
             Some(_) | None => {
-                tracing::error!(%attempt, round, "a round was to be reported that is not at hand")
+                tracing::error!(%attempt, round, "a round was to be reported that is not at hand");
             }
         }
     }

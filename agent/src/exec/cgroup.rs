@@ -9,6 +9,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ const OUR_DIR: &str = "darwin";
 const KILL_BOUND: Duration = Duration::from_secs(10);
 /// Between two looks at whether a killed cgroup is empty; only at starts and after crashes.
 const KILL_PAUSE: Duration = Duration::from_millis(5);
+/// How often a leaf is tried to be made: slots end seldom, and never twice in the same instant.
+const MAKE_TRIES: u32 = 3;
 /// How deep a cgroup tree is followed: ours has three levels, and a bench may have made some more.
 const MAX_DEPTH: u32 = 16;
 
@@ -113,7 +116,7 @@ impl CgroupRoots {
         let mut problems = Vec::new();
         let mut make = |base: &Option<PathBuf>, kind: Kind| {
             let base = base.as_ref()?;
-            match make_leaf(base, &relative, kind) {
+            match make_leaf_again(base, &relative, kind) {
                 Ok(leaf) => Some(leaf),
                 Err(error) => {
                     problems.push(error);
@@ -150,12 +153,18 @@ impl SlotCgroups {
         self.all().try_fold(0, |killed, leaf| Ok(killed + kill_all(leaf)?))
     }
 
-    /// Removes the leaves; what is not empty stays.
+    /// Removes the leaves, and the agent's own folder with the last one; what is not empty stays.
     pub(super) fn remove(&self) {
         for leaf in self.all() {
             // What cannot be removed now is removed at the agent's next start.
             let _ = fs::remove_dir(leaf);
+            let _ = leaf.parent().map(fs::remove_dir);
         }
+    }
+
+    /// Which folders these are: another life of the agent may have made new ones under the same names.
+    pub(super) fn identity(&self) -> Vec<Option<u64>> {
+        self.all().map(|leaf| fs::metadata(leaf).ok().map(|found| found.ino())).collect()
     }
 }
 
@@ -234,6 +243,20 @@ enum Kind {
     V2,
     V1,
     V1Cpuset,
+}
+
+/// Makes the leaf, and again if another slot that ends has just removed the agent's folder above it.
+fn make_leaf_again(base: &Path, relative: &Path, kind: Kind) -> Result<PathBuf, CgroupError> {
+    let mut made = make_leaf(base, relative, kind);
+    for _ in 1..MAKE_TRIES {
+        match &made {
+            Err(CgroupError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                made = make_leaf(base, relative, kind);
+            }
+            Ok(_) | Err(_) => break,
+        }
+    }
+    made
 }
 
 /// Makes the folders down to the leaf, each ready for the next.

@@ -135,7 +135,10 @@ impl SideStaging<'_> {
         let (dir, reserved) = match &self.variant.source {
             Source::Path(path) => (self.own_folder(path, slot).await?, None),
             Source::Nothing => {
-                let reserved = self.folders.reserve_empty(self.job.attempt, self.arm).map_err(|error| box_failed(&error))?;
+                let reserved = self
+                    .folders
+                    .reserve_empty(self.job.attempt, self.arm)
+                    .map_err(|error| box_failed(&error))?;
                 self.setup(reserved.tree(), slot).await?;
                 (reserved.tree().to_owned(), Some(reserved))
             }
@@ -176,7 +179,8 @@ impl SideStaging<'_> {
     ) -> Result<Reserved, Unready> {
         let no_eviction = self.folders.no_eviction().await;
         let setup = self.job.spec.steps.setup.as_ref();
-        let reserved = self.folders.reserve(digest, setup, &self.job.spec.env).map_err(|error| box_failed(&error))?;
+        let reserved =
+            self.folders.reserve(digest, setup, &self.job.spec.env).map_err(|error| box_failed(&error))?;
         if reserved.is_ready() {
             reserved.touch();
             return Ok(reserved);

@@ -27,6 +27,8 @@ enum Entry {
 pub(super) struct Slot {
     cgroups: SlotCgroups,
     entry: Option<Entry>,
+    /// Which folders the leaves were when they were last made.
+    identity: Vec<Option<u64>>,
     /// Whether the v2 leaf was given limits that the next launch did not ask for.
     limited: bool,
 }
@@ -53,7 +55,7 @@ impl Joins {
 impl Slot {
     pub(super) fn new(cgroups: SlotCgroups) -> Self {
         let entry = cgroups.v2.as_deref().map(enter);
-        Self { cgroups, entry, limited: false }
+        Self { identity: cgroups.identity(), cgroups, entry, limited: false }
     }
 
     /// The leaf that a bench is born into.
@@ -79,6 +81,14 @@ impl Slot {
     pub(super) fn renew(&mut self) {
         if let Some(leaf) = self.leaf_dir().map(Path::to_owned) {
             self.entry = Some(if renew(&leaf).is_ok() { enter(&leaf) } else { Entry::Joined });
+            self.identity = self.cgroups.identity();
+        }
+    }
+
+    /// Removes the leaves, unless another life of the agent has replaced them by its own.
+    pub(super) fn remove(&self) {
+        if self.cgroups.identity() == self.identity {
+            self.cgroups.remove();
         }
     }
 

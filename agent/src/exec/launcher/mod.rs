@@ -77,7 +77,10 @@ fn serve() -> io::Result<()> {
     loop {
         wait_readable(&wires.agent)?;
         match wires.receive()? {
-            None => return Ok(()),
+            None => {
+                slot.remove();
+                return Ok(());
+            }
             Some((Request::Setup { housekeeping, cgroups }, _)) => {
                 slot = Slot::new(cgroups);
                 let problem = housekeeping.and_then(|cpus| move_to(&cpus).err());
@@ -85,6 +88,7 @@ fn serve() -> io::Result<()> {
             }
             Some((Request::Launch(launch), files)) => {
                 if !serve_launch(&mut wires, &mut slot, &launch, files)? {
+                    slot.remove();
                     return Ok(());
                 }
             }

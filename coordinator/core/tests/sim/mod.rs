@@ -39,7 +39,7 @@ pub(crate) struct Scenario {
     pub(crate) mishaps: u32,
     /// Wall clocks that jump.
     pub(crate) clock_steps: u32,
-    /// One agent declines every third job.
+    /// Two agents decline every third job each, but never the same.
     pub(crate) declines: bool,
     /// Finished jobs in memory.
     pub(crate) recent_max: usize,

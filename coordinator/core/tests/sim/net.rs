@@ -41,7 +41,7 @@ pub(crate) struct Wire {
 #[derive(Debug, Default)]
 pub(crate) struct Net {
     pub(crate) wires: BTreeMap<LinkId, Wire>,
-    next: u64,
+    pub(crate) next: u64,
     /// Rates, in a thousand.
     pub(crate) doubles: u32,
     pub(crate) losses: u32,

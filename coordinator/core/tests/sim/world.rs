@@ -72,7 +72,9 @@ impl World {
             agent.mishaps.box_fails = scenario.mishaps;
         }
         if scenario.declines && scenario.agents > 1 {
-            agents[0].declines = Some(dice.below(3));
+            let first = dice.below(3);
+            agents[0].declines = Some(first);
+            agents[1].declines = Some((first + 1) % 3);
         }
         let net = Net { doubles: scenario.doubles, losses: scenario.losses, ..Net::default() };
         Self {
@@ -242,6 +244,9 @@ impl World {
 
     /// Steps the core through a batch, then persists, then performs; the coordinator may die in between.
     fn feed(&mut self, batch: Vec<Event>) -> Result<(), String> {
+        if self.core.is_none() {
+            return Ok(());
+        }
         let now = self.now();
         let Some(core) = self.core.as_mut() else { return Ok(()) };
         let mut actions = Vec::new();
