@@ -16,16 +16,51 @@ use crate::run::LOG_TAIL_BYTES;
 
 /// Logs kept of one attempt: set-up and check of both sides, and the two newest invocations.
 const MAX_ENTRIES: usize = 6;
-/// How much is copied at a time.
-const COPY_BYTES: usize = 256 << 10;
+/// How much of stdout, and of stderr, goes to disk: their ends, written while another attempt may be measuring.
+const KEPT_BYTES: usize = 1 << 20;
 
 /// Where a log's bytes are.
 #[derive(Debug, Clone)]
 enum Bytes {
-    /// In memory: stdout, stderr.
-    Memory(Arc<OutputFile>, Arc<OutputFile>),
+    Memory(Written),
     /// On disk: stdout, then stderr.
     Disk(Arc<File>),
+}
+
+/// What a process writes to stdout and stderr.
+#[derive(Debug, Clone)]
+pub(crate) struct Written {
+    pub(crate) stdout: Arc<OutputFile>,
+    pub(crate) stderr: Arc<OutputFile>,
+}
+
+impl Written {
+    /// Nothing yet.
+    pub(crate) fn nothing() -> io::Result<Self> {
+        let create = |name| OutputFile::create(name).map(Arc::new);
+        Ok(Self { stdout: create("stdout")?, stderr: create("stderr")? })
+    }
+
+    /// Itself, if nobody else holds it.
+    pub(crate) fn alone(self) -> Option<Self> {
+        (Arc::strong_count(&self.stdout) == 1 && Arc::strong_count(&self.stderr) == 1).then_some(self)
+    }
+
+    fn is_empty(&self) -> bool {
+        // What cannot be read is not worth keeping.
+        let empty = |file: &OutputFile| file.is_empty().unwrap_or(true);
+        empty(&self.stdout) && empty(&self.stderr)
+    }
+
+    /// The last lines of both, for a failure.
+    pub(crate) fn tail(&self) -> String {
+        let read = |file: &OutputFile, most| file.read_tail(most).unwrap_or_default();
+        // stderr says why; stdout has what a test runner found. Each may use what the other leaves.
+        let err = read(&self.stderr, LOG_TAIL_BYTES);
+        let out = read(&self.stdout, LOG_TAIL_BYTES.saturating_sub(err.len().min(LOG_TAIL_BYTES / 2)));
+        let err = &err[err.len().saturating_sub(LOG_TAIL_BYTES - out.len())..];
+        readable(&[&out, err].concat())
+    }
 }
 
 /// What one process wrote.
@@ -73,7 +108,7 @@ impl AttemptLogs {
     }
 
     /// A process starts; its outputs take the place of an older process of the same stage and side.
-    pub(crate) fn begin(&self, stage: Stage, arm: Arm, stdout: Arc<OutputFile>, stderr: Arc<OutputFile>) {
+    pub(crate) fn begin(&self, stage: Stage, arm: Arm, written: Written) {
         let mut inner = self.lock();
         inner.logs.retain(|log| (log.stage, log.arm) != (stage, arm));
         if inner.logs.len() >= MAX_ENTRIES {
@@ -81,14 +116,19 @@ impl AttemptLogs {
         }
         let number = inner.next;
         inner.next += 1;
-        inner.logs.push(Log { number, stage, arm, finished: false, bytes: Bytes::Memory(stdout, stderr) });
+        inner.logs.push(Log { number, stage, arm, finished: false, bytes: Bytes::Memory(written) });
     }
 
-    /// The process that was begun last is gone.
-    pub(crate) fn finish(&self) {
-        if let Some(log) = self.lock().logs.last_mut() {
+    /// The process that was begun last is gone. Says whether it wrote anything; if not, its log is dropped.
+    pub(crate) fn finish(&self, written: &Written) -> bool {
+        let empty = written.is_empty();
+        let mut inner = self.lock();
+        if empty {
+            inner.logs.pop();
+        } else if let Some(log) = inner.logs.last_mut() {
             log.finished = true;
         }
+        !empty
     }
 
     /// Nothing will be begun any more. Moves to disk what is worth keeping until the attempt is released.
@@ -113,26 +153,19 @@ impl AttemptLogs {
     pub(crate) fn keep(&self) {
         let waiting: Vec<Log> = self.lock().logs.iter().filter(|log| log.finished).cloned().collect();
         for log in waiting {
-            let Bytes::Memory(stdout, stderr) = &log.bytes else { continue };
-            match save(&self.folder, &log, [stdout, stderr]) {
-                Ok(Some(file)) => {
+            let Bytes::Memory(written) = &log.bytes else { continue };
+            match save(&self.folder, &log, [&written.stdout, &written.stderr]) {
+                Ok(file) => {
                     let mut inner = self.lock();
                     if let Some(kept) = inner.logs.iter_mut().find(|kept| kept.number == log.number) {
                         kept.bytes = Bytes::Disk(Arc::new(file));
                     }
                 }
-                Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(folder = %self.folder.display(), %error, "a log could not be kept");
                 }
             }
         }
-    }
-
-    /// The end of the newest log, for a failure.
-    pub(crate) fn tail(&self) -> String {
-        let newest = self.lock().logs.last().cloned();
-        newest.map(|log| log.tail()).unwrap_or_default()
     }
 
     /// The oldest log from `number` on.
@@ -145,7 +178,7 @@ impl Log {
     /// What was written since the cursor, at most so much; empty if there is nothing at the moment.
     pub(crate) fn read(&self, cursor: &mut Cursor, max_bytes: usize) -> io::Result<Vec<u8>> {
         match &self.bytes {
-            Bytes::Memory(stdout, stderr) => {
+            Bytes::Memory(Written { stdout, stderr }) => {
                 let bytes = stdout.read_from(cursor.first, max_bytes)?;
                 cursor.first += bytes.len() as u64;
                 if !bytes.is_empty() {
@@ -164,16 +197,6 @@ impl Log {
             }
         }
     }
-
-    fn tail(&self) -> String {
-        let Bytes::Memory(stdout, stderr) = &self.bytes else { return String::new() };
-        let read = |file: &OutputFile, most| file.read_tail(most).unwrap_or_default();
-        // stderr says why; stdout has what a test runner found. Each may use what the other leaves.
-        let err = read(stderr, LOG_TAIL_BYTES);
-        let out = read(stdout, LOG_TAIL_BYTES.saturating_sub(err.len().min(LOG_TAIL_BYTES / 2)));
-        let err = &err[err.len().saturating_sub(LOG_TAIL_BYTES - out.len())..];
-        readable(&[&out, err].concat())
-    }
 }
 
 /// Text that a terminal only shows: control characters other than line breaks and tabs are dropped.
@@ -190,26 +213,19 @@ fn readable(bytes: &[u8]) -> String {
     text.get(start..).unwrap_or_default().to_owned()
 }
 
-/// Writes both outputs into one file; none if both are empty.
-fn save(folder: &Path, log: &Log, outputs: [&OutputFile; 2]) -> io::Result<Option<File>> {
-    if outputs[0].is_empty()? && outputs[1].is_empty()? {
-        return Ok(None);
-    }
+/// Writes the end of both outputs into one file.
+fn save(folder: &Path, log: &Log, outputs: [&OutputFile; 2]) -> io::Result<File> {
     fs::create_dir_all(folder)?;
     let path = folder.join(format!("{:04}-{}-{}.log", log.number, log.stage, log.arm));
     let mut file = File::options().create(true).truncate(true).read(true).write(true).open(path)?;
     for output in outputs {
-        let mut at = 0;
-        loop {
-            let bytes = output.read_from(at, COPY_BYTES)?;
-            if bytes.is_empty() {
-                break;
-            }
-            at += bytes.len() as u64;
-            file.write_all(&bytes)?;
+        let left_out = output.len()?.saturating_sub(KEPT_BYTES as u64);
+        if left_out > 0 {
+            writeln!(file, "[{left_out} bytes before this are left out]")?;
         }
+        file.write_all(&output.read_tail(KEPT_BYTES)?)?;
     }
-    Ok(Some(file))
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -240,11 +256,13 @@ mod tests {
     fn logs_outlive_their_processes_only_if_they_say_something() {
         let folder = tempfile::tempdir().unwrap();
         let logs = AttemptLogs::new(folder.path().join("a"));
-        logs.begin(Stage::Setup, Arm::Baseline, output("installing"), output(" and warning"));
-        logs.finish();
-        logs.begin(Stage::Run, Arm::Baseline, output(""), output(""));
+        let said = Written { stdout: output("installing"), stderr: output(" and warning") };
+        logs.begin(Stage::Setup, Arm::Baseline, said.clone());
+        assert!(logs.finish(&said));
+        let nothing = Written::nothing().unwrap();
+        logs.begin(Stage::Run, Arm::Baseline, nothing.clone());
         assert_eq!(all(&logs.next_from(0).unwrap()), "installing and warning");
-        logs.finish();
+        assert!(!logs.finish(&nothing));
         logs.close();
         assert!(logs.is_over());
         assert_eq!(all(&logs.next_from(0).unwrap()), "installing and warning");
@@ -253,11 +271,8 @@ mod tests {
 
     #[test]
     fn a_tail_is_short_and_harmless() {
-        let folder = tempfile::tempdir().unwrap();
-        let logs = AttemptLogs::new(folder.path().join("a"));
         let long = format!("{}\u{1b}[2Jend", "\u{ff}".repeat(LOG_TAIL_BYTES));
-        logs.begin(Stage::Check, Arm::Challenger, output(&long), output("why\n"));
-        let tail = logs.tail();
+        let tail = Written { stdout: output(&long), stderr: output("why\n") }.tail();
         assert!(
             tail.len() <= LOG_TAIL_BYTES && tail.ends_with("[2Jendwhy\n"),
             "{}",

@@ -404,7 +404,7 @@ async fn a_launcher_that_dies_is_noticed_and_replaced() {
         let launcher = Pid::from_raw(bench.launcher.pid().unwrap().try_into().unwrap());
         let (out, err) = (OutputFile::create("stdout").unwrap(), OutputFile::create("stderr").unwrap());
         let script = format!(
-            "setsid sh -c 'echo $$ > {0}.new; mv {0}.new {0}; exec sleep 600' & sleep 600",
+            "setsid sh -c 'echo $$ > {0}.new; mv {0}.new {0}; exec sleep 600' & exec sleep 600",
             pid_file.display()
         );
         let mut run = bench.launcher.run(&shell(&script), &out, &err).await.unwrap();

@@ -282,11 +282,25 @@ pub(crate) struct JobId {
     pub job: String,
 }
 
+/// The states of jobs by name, as the coordinator knows them.
+const STATES: [&str; 10] = [
+    "queued",
+    "active",
+    "approve",
+    "reject",
+    "inconclusive",
+    "measured",
+    "failed",
+    "cancelled",
+    "expired",
+    "parked",
+];
+
 /// `darwin job list`.
 #[derive(Debug, Args)]
 pub(crate) struct JobListArgs {
     /// Only in this state: queued, active, approve, reject, inconclusive, measured, failed, cancelled, expired, parked
-    #[arg(long, value_name = "STATE")]
+    #[arg(long, value_name = "STATE", hide_possible_values = true, value_parser = STATES)]
     pub state: Vec<String>,
     /// Only of this project
     #[arg(long, value_name = "PROJECT")]
@@ -380,7 +394,8 @@ mod tests {
 
     #[test]
     fn a_command_needs_no_suite() {
-        let cli = Cli::try_parse_from(["darwin", "measure", "--rounds", "3", "--", "sleep", "--help"]).unwrap();
+        let cli =
+            Cli::try_parse_from(["darwin", "measure", "--rounds", "3", "--", "sleep", "--help"]).unwrap();
         let Command::Measure(args) = cli.command else { panic!("not measure") };
         assert_eq!((args.command, args.rounds), (vec!["sleep".to_owned(), "--help".to_owned()], Some(3)));
         assert!(Cli::try_parse_from(["darwin", "measure", "--suite", "x", "--", "true"]).is_err());

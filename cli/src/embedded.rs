@@ -53,6 +53,8 @@ struct Agent {
 struct Holder {
     pid: u32,
     url: String,
+    /// Whether it has an agent, and so stays for as long as something is measured.
+    agent: bool,
 }
 
 impl Embedded {
@@ -75,14 +77,21 @@ impl Embedded {
                 TryLockError::WouldBlock => holder(&mut lock),
                 TryLockError::Error(e) => return Err(cannot_lock(data, &e)),
             };
-            if let (Need::Look | Need::Join, Some(holder)) = (need, &holder) {
-                return Ok(Running::Elsewhere { url: holder.url.clone() });
-            }
-            lock = wait_for(lock, holder, data, ui).await?;
+            // One that only looks is gone in a moment: too soon to be joined, and soon enough to be waited for.
+            lock = match (need, holder) {
+                (Need::Look | Need::Join, Some(Holder { url, agent: true, .. })) => {
+                    return Ok(Running::Elsewhere { url });
+                }
+                (_, Some(Holder { agent: false, .. })) => wait_for(lock, data).await?,
+                (Need::Look | Need::Join | Need::Work, holder) => {
+                    tell_of_wait(holder, ui);
+                    wait_for(lock, data).await?
+                }
+            };
         }
         let server = start_server(data).await?;
         let url = url_of(&server);
-        write_holder(&mut lock, &url).map_err(|e| cannot_lock(data, &e))?;
+        write_holder(&mut lock, &url, need != Need::Look).map_err(|e| cannot_lock(data, &e))?;
         let agent = match need {
             Need::Work | Need::Join => Some(start_agent(data, &url)?),
             Need::Look => None,
@@ -119,11 +128,18 @@ async fn start_server(data: &Path) -> Result<Server, Failed> {
     let state = data.join("coordinator");
     private_folder(&state)?;
     // Through its own command line, so that its defaults are here too, and nothing in the environment changes them.
-    let args: [&std::ffi::OsStr; 5] =
-        ["darwin-coordinator".as_ref(), "--listen".as_ref(), "127.0.0.1:0".as_ref(), "--state-dir".as_ref(), state.as_ref()];
+    let args: [&std::ffi::OsStr; 5] = [
+        "darwin-coordinator".as_ref(),
+        "--listen".as_ref(),
+        "127.0.0.1:0".as_ref(),
+        "--state-dir".as_ref(),
+        state.as_ref(),
+    ];
     let config = CoordinatorConfig::try_parse_from(args)
         .map_err(|e| Failed::system(format!("cannot configure the embedded coordinator: {e}")))?;
-    Server::start(config).await.map_err(|e| Failed::system(format!("cannot start the embedded coordinator: {e}")))
+    Server::start(config)
+        .await
+        .map_err(|e| Failed::system(format!("cannot start the embedded coordinator: {e}")))
 }
 
 fn start_agent(data: &Path, url: &str) -> Result<Agent, Failed> {
@@ -147,16 +163,18 @@ fn start_agent(data: &Path, url: &str) -> Result<Agent, Failed> {
     config.allow_paths = true;
     let stop = CancellationToken::new();
     let stopping = stop.clone();
-    let task = tokio::spawn(async move {
-        darwin_agent::run(config, stopping).await.map_err(|e| e.to_string())
-    });
+    let task =
+        tokio::spawn(async move { darwin_agent::run(config, stopping).await.map_err(|e| e.to_string()) });
     Ok(Agent { stop, task })
 }
 
 /// A folder that only this user may enter: the embedded coordinator's state can run programs.
 fn private_folder(path: &Path) -> Result<(), Failed> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| {
-        Failed::system(format!("cannot make the folder {}: {e}; DARWIN_DATA_DIR names another", path.display()))
+        Failed::system(format!(
+            "cannot make the folder {}: {e}; DARWIN_DATA_DIR names another",
+            path.display()
+        ))
     })
 }
 
@@ -180,20 +198,23 @@ fn holder(lock: &mut File) -> Option<Holder> {
     serde_json::from_str(&text).ok()
 }
 
-fn write_holder(lock: &mut File, url: &str) -> std::io::Result<()> {
-    let holder = Holder { pid: std::process::id(), url: url.to_owned() };
+fn write_holder(lock: &mut File, url: &str, agent: bool) -> std::io::Result<()> {
+    let holder = Holder { pid: std::process::id(), url: url.to_owned(), agent };
     lock.set_len(0)?;
     lock.rewind()?;
     lock.write_all(serde_json::to_string(&holder)?.as_bytes())
 }
 
-/// Waits until the other process has ended. Ctrl-C ends the wait, and this process with it.
-async fn wait_for(lock: File, holder: Option<Holder>, data: &Path, ui: &Ui) -> Result<File, Failed> {
+fn tell_of_wait(holder: Option<Holder>, ui: &Ui) {
     let who = holder.map_or_else(String::new, |holder| format!(" (process {})", holder.pid));
     ui.warn(&format!(
         "another darwin{who} measures here; waiting for it to end, so that neither disturbs the other\n  to measure side \
          by side, run darwin-coordinator and darwin-agent and name them with --coordinator"
     ));
+}
+
+/// Waits until the other process has ended. Ctrl-C ends the wait, and this process with it.
+async fn wait_for(lock: File, data: &Path) -> Result<File, Failed> {
     let waited = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await;
     match waited {
         Ok(Ok(lock)) => Ok(lock),
@@ -211,11 +232,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut first = open_lock(dir.path()).unwrap();
         first.try_lock().unwrap();
-        write_holder(&mut first, "http://127.0.0.1:1").unwrap();
+        write_holder(&mut first, "http://127.0.0.1:1", true).unwrap();
         let mut second = open_lock(dir.path()).unwrap();
         assert!(matches!(second.try_lock(), Err(TryLockError::WouldBlock)));
         let holder = holder(&mut second).unwrap();
-        assert_eq!((holder.pid, holder.url.as_str()), (std::process::id(), "http://127.0.0.1:1"));
+        assert_eq!(
+            (holder.pid, holder.url.as_str(), holder.agent),
+            (std::process::id(), "http://127.0.0.1:1", true)
+        );
         drop(first);
         second.try_lock().unwrap();
     }

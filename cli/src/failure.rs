@@ -74,12 +74,17 @@ impl From<Status> for Failed {
             | Code::Unimplemented => ExitCode::Usage,
             Code::Unavailable | Code::PermissionDenied | Code::Unauthenticated => ExitCode::Unreachable,
             Code::DeadlineExceeded | Code::Cancelled => ExitCode::Cancelled,
-            Code::Ok | Code::Unknown | Code::ResourceExhausted | Code::Aborted | Code::Internal | Code::DataLoss => {
-                ExitCode::NotOk
-            }
+            Code::Ok
+            | Code::Unknown
+            | Code::ResourceExhausted
+            | Code::Aborted
+            | Code::Internal
+            | Code::DataLoss => ExitCode::NotOk,
         };
         let text = match status.code() {
-            Code::Unimplemented => "the coordinator does not know this call; is it of an older version?".to_owned(),
+            Code::Unimplemented => {
+                "the coordinator does not know this call; is it of an older version?".to_owned()
+            }
             _ if status.message().is_empty() => format!("the coordinator answered: {}", status.code()),
             _ => status.message().to_owned(),
         };

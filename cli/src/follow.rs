@@ -22,6 +22,8 @@ use crate::ui::Ui;
 const SECOND_THOUGHT: Duration = Duration::from_millis(1_200);
 /// So long a coordinator may be away (a restart, a new version) before the wait is given up; the job goes on.
 const AWAY_FOR_AT_MOST: Duration = Duration::from_mins(10);
+/// The longest name of a submitter: a line in a list.
+const MAX_SUBMITTER_CHARS: usize = 100;
 /// The first pause before the coordinator is asked again.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause between two tries.
@@ -45,7 +47,8 @@ enum Stop {
 impl Stops {
     /// From now on, signals are asked about here instead of ending the process.
     pub(crate) fn listen() -> Result<Self, Failed> {
-        let listen = |kind| signal(kind).map_err(|e| Failed::system(format!("cannot listen to signals: {e}")));
+        let listen =
+            |kind| signal(kind).map_err(|e| Failed::system(format!("cannot listen to signals: {e}")));
         Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
 
@@ -97,7 +100,9 @@ pub(crate) async fn follow(
 
 /// A client for jobs whose messages may be as large as the protocol allows.
 pub(crate) fn client(channel: Channel) -> JobsClient<Channel> {
-    JobsClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES)
+    JobsClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES)
 }
 
 struct Following {
@@ -219,11 +224,11 @@ impl Following {
     }
 }
 
-/// Who submits, for lists: the user's name as the environment has it.
+/// Who submits, for lists: the user's name as the environment has it, else as the system knows it.
 pub(crate) fn submitter() -> String {
-    ["USER", "LOGNAME"]
-        .iter()
-        .filter_map(|name| std::env::var(name).ok())
-        .find(|name| !name.is_empty())
-        .map_or_else(|| format!("uid {}", nix::unistd::getuid()), |name| name.chars().take(100).collect())
+    let said =
+        ["USER", "LOGNAME"].iter().filter_map(|name| std::env::var(name).ok()).find(|name| !name.is_empty());
+    let id = nix::unistd::getuid();
+    let known = || nix::unistd::User::from_uid(id).ok().flatten().map(|user| user.name);
+    said.or_else(known).unwrap_or_else(|| format!("uid {id}")).chars().take(MAX_SUBMITTER_CHARS).collect()
 }

@@ -54,7 +54,8 @@ pub(crate) fn header(job: &v1::Job) -> Header {
         Some(Work::Measure(measure)) => (measure.variant.as_ref(), None),
         None => (None, None),
     };
-    let elapsed_ms = job.finished_unix_ms.checked_sub(job.submitted_unix_ms).filter(|_| job.finished_unix_ms > 0);
+    let elapsed_ms =
+        job.finished_unix_ms.checked_sub(job.submitted_unix_ms).filter(|_| job.finished_unix_ms > 0);
     Header {
         suite: spec.and_then(|spec| some(&spec.suite)),
         project: spec.and_then(|spec| some(&spec.project)),

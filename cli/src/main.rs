@@ -74,7 +74,8 @@ fn run(cli: Cli, ui: &Ui) -> Result<ExitCode, Failed> {
         }
         Command::Demo(args) => {
             let prepared = demo::prepare()?;
-            talk(Target::Embedded, Need::Work).with(async |session| demo::run(&args, prepared, session, ui).await)
+            talk(Target::Embedded, Need::Work)
+                .with(async |session| demo::run(&args, prepared, session, ui).await)
         }
         Command::Check => talk(target?, Need::Join).with(async |session| check::run(session, ui).await),
         Command::Compare(args) => {
@@ -98,7 +99,9 @@ fn run(cli: Cli, ui: &Ui) -> Result<ExitCode, Failed> {
             };
             talk(target?, need).with(async |session| commands::job::run(&command, session, ui).await)
         }
-        Command::Agent(command) => talk(target?, Need::Look).with(async |session| agent::run(&command, session, ui).await),
+        Command::Agent(command) => {
+            talk(target?, Need::Look).with(async |session| agent::run(&command, session, ui).await)
+        }
         Command::Verdict(command) => {
             talk(target?, Need::Look).with(async |session| verdict::run(&command, session, ui).await)
         }
@@ -129,7 +132,10 @@ struct Talk<'a> {
 }
 
 impl Talk<'_> {
-    fn with(self, command: impl AsyncFnOnce(&Session) -> Result<ExitCode, Failed>) -> Result<ExitCode, Failed> {
+    fn with(
+        self,
+        command: impl AsyncFnOnce(&Session) -> Result<ExitCode, Failed>,
+    ) -> Result<ExitCode, Failed> {
         let mut runtime = match self.target {
             Target::Remote(_) => tokio::runtime::Builder::new_current_thread(),
             Target::Embedded => {

@@ -103,14 +103,16 @@ fn draw(bar: &ProgressBar, job: &v1::Job) {
 /// What to say, and what must change before it is said again: the phase and the gate's looks, not every round.
 fn line(job: &v1::Job) -> (String, String) {
     match job.state() {
-        v1::JobState::Unspecified => (String::new(), "is in a state that this version does not know".to_owned()),
+        v1::JobState::Unspecified => {
+            (String::new(), "is in a state that this version does not know".to_owned())
+        }
         v1::JobState::Queued => {
-            let why = if job.waits_for.is_empty() { "an agent" } else { &job.waits_for };
+            let why = if job.waits_for.is_empty() { "no agent has it yet" } else { &job.waits_for };
             let before = match job.queue_position {
                 0 => String::new(),
                 jobs => format!(", {jobs} before it"),
             };
-            let text = format!("waits for {}{before}", visible(why));
+            let text = format!("waits: {}{before}", visible(why));
             (text.clone(), text)
         }
         v1::JobState::Active => active(job),
@@ -131,7 +133,8 @@ fn active(job: &v1::Job) -> (String, String) {
         let step = phase.split(' ').next().unwrap_or_default().to_owned();
         return (format!("{step}{at}"), format!("{phase}{at}"));
     }
-    let gate = if progress.gate.is_empty() { String::new() } else { format!(": {}", visible(&progress.gate)) };
+    let gate =
+        if progress.gate.is_empty() { String::new() } else { format!(": {}", visible(&progress.gate)) };
     let key = format!("look before {}{at}", progress.next_look);
     (key, format!("{} of at most {} rounds{at}{gate}", progress.rounds_done, progress.rounds_max))
 }
@@ -165,18 +168,27 @@ mod tests {
 
     #[test]
     fn a_line_is_said_at_each_look_and_not_at_each_round() {
-        let told: Vec<String> = [job("staging", 0, 10), job("round 1", 0, 10), job("round 2", 1, 10), job("round 9", 8, 10), job("round 11", 10, 14)]
-            .iter()
-            .map(|job| line(job).0)
-            .collect();
+        let told: Vec<String> = [
+            job("staging", 0, 10),
+            job("round 1", 0, 10),
+            job("round 2", 1, 10),
+            job("round 9", 8, 10),
+            job("round 11", 10, 14),
+        ]
+        .iter()
+        .map(|job| line(job).0)
+        .collect();
         assert_eq!(told[2], told[3]);
         assert_ne!(told[3], told[4]);
-        assert_eq!(line(&job("round 11", 10, 14)).1, "10 of at most 40 rounds at ny4-07 core 3: p50 -18.9% [-22.0%, -15.1%]");
+        assert_eq!(
+            line(&job("round 11", 10, 14)).1,
+            "10 of at most 40 rounds at ny4-07 core 3: p50 -18.9% [-22.0%, -15.1%]"
+        );
     }
 
     #[test]
     fn a_waiting_job_says_for_what() {
         let job = v1::Job { state: v1::JobState::Queued.into(), queue_position: 2, ..v1::Job::default() };
-        assert_eq!(line(&job).1, "waits for an agent, 2 before it");
+        assert_eq!(line(&job).1, "waits: no agent has it yet, 2 before it");
     }
 }

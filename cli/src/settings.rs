@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use directories::ProjectDirs;
+use etcetera::app_strategy::{AppStrategy, AppStrategyArgs, choose_app_strategy};
 use serde::Deserialize;
 
 use crate::failure::Failed;
@@ -32,11 +32,12 @@ impl Target {
     /// What the command line or the environment says, else the user's config file, else the embedded one.
     pub(crate) fn choose(given: Option<&str>) -> Result<Self, Failed> {
         match given {
-            Some(text) if !text.trim().is_empty() => Self::parse(text).map_err(|e| Failed::usage(format!("--coordinator: {e}"))),
+            Some(text) if !text.trim().is_empty() => {
+                Self::parse(text).map_err(|e| Failed::usage(format!("--coordinator: {e}")))
+            }
             _ => match user_config()? {
-                (Some(text), path) => {
-                    Self::parse(&text).map_err(|e| Failed::usage(format!("`coordinator` in {}: {e}", path.display())))
-                }
+                (Some(text), path) => Self::parse(&text)
+                    .map_err(|e| Failed::usage(format!("`coordinator` in {}: {e}", path.display()))),
                 (None, _) => Ok(Self::Embedded),
             },
         }
@@ -48,10 +49,15 @@ impl Target {
             return Ok(Self::Embedded);
         }
         if text.starts_with("https://") {
-            return Err("https is not yet available: coordinators listen on loopback, as http://127.0.0.1:PORT".to_owned());
+            return Err(
+                "https is not yet available: coordinators listen on loopback, as http://127.0.0.1:PORT"
+                    .to_owned(),
+            );
         }
         let authority = text.strip_prefix("http://").unwrap_or(text);
-        let has_port = authority.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+        let has_port = authority
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
         if !has_port || authority.contains(['/', ' ', '@', '?']) {
             let shown = darwin_shared::report::visible(text);
             return Err(format!("`{shown}` is not an address: write http://HOST:PORT, or `embedded`"));
@@ -69,7 +75,10 @@ fn user_config() -> Result<(Option<String>, PathBuf), Failed> {
         Err(e) => return Err(Failed::usage(format!("cannot read {}: {e}", path.display()))),
     };
     let config: UserConfig = toml::from_str(&text).map_err(|e| {
-        Failed::usage(format!("{} is not usable; it may hold `coordinator = \"http://HOST:PORT\"`:\n{e}", path.display()))
+        Failed::usage(format!(
+            "{} is not usable; it may hold `coordinator = \"http://HOST:PORT\"`:\n{e}",
+            path.display()
+        ))
     })?;
     Ok((config.coordinator, path))
 }
@@ -85,8 +94,9 @@ pub(crate) fn read_small(path: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
-fn project_dirs() -> Option<ProjectDirs> {
-    ProjectDirs::from("", "", "darwin")
+fn project_dirs() -> Option<impl AppStrategy> {
+    let args = AppStrategyArgs { app_name: "darwin".to_owned(), ..AppStrategyArgs::default() };
+    choose_app_strategy(args).ok()
 }
 
 /// Where the embedded coordinator and agent keep their state: `DARWIN_DATA_DIR`, or the user's data folder.
@@ -97,7 +107,7 @@ pub(crate) fn data_dir() -> Result<PathBuf, Failed> {
     let dirs = project_dirs().ok_or_else(|| {
         Failed::usage("there is no home directory to keep state in: set DARWIN_DATA_DIR to a folder")
     })?;
-    Ok(dirs.data_dir().to_owned())
+    Ok(dirs.data_dir())
 }
 
 #[cfg(test)]

@@ -22,7 +22,12 @@ pub(crate) fn request(spec: &JobSpec) -> SubmitRequest {
 }
 
 /// Sends what is lacking, then the job; gives its id.
-pub(crate) async fn submit(session: &Session, spec: &JobSpec, blobs: &Blobs, ui: &Ui) -> Result<String, Failed> {
+pub(crate) async fn submit(
+    session: &Session,
+    spec: &JobSpec,
+    blobs: &Blobs,
+    ui: &Ui,
+) -> Result<String, Failed> {
     let sent = upload::send(session.channel(), session.url(), blobs).await?;
     if sent.blobs > 0 {
         ui.hint(&format!("sent {} files, {} KiB", sent.blobs, sent.size_bytes.div_ceil(1024)));
@@ -32,7 +37,12 @@ pub(crate) async fn submit(session: &Session, spec: &JobSpec, blobs: &Blobs, ui:
 }
 
 /// Submits and waits for the report.
-pub(crate) async fn submit_and_wait(session: &Session, spec: &JobSpec, blobs: &Blobs, ui: &Ui) -> Result<Report, Failed> {
+pub(crate) async fn submit_and_wait(
+    session: &Session,
+    spec: &JobSpec,
+    blobs: &Blobs,
+    ui: &Ui,
+) -> Result<Report, Failed> {
     // Before the job exists: from then on Ctrl-C must find somebody who cancels it.
     let mut stops = Stops::listen()?;
     let job_id = submit(session, spec, blobs, ui).await?;
@@ -40,7 +50,12 @@ pub(crate) async fn submit_and_wait(session: &Session, spec: &JobSpec, blobs: &B
 }
 
 /// Submits, says the id, and goes.
-pub(crate) async fn submit_and_leave(session: &Session, spec: &JobSpec, blobs: &Blobs, ui: &Ui) -> Result<ExitCode, Failed> {
+pub(crate) async fn submit_and_leave(
+    session: &Session,
+    spec: &JobSpec,
+    blobs: &Blobs,
+    ui: &Ui,
+) -> Result<ExitCode, Failed> {
     let job_id = submit(session, spec, blobs, ui).await?;
     ui.hint(&format!("submitted; darwin job watch {job_id} follows it"));
     ui.submitted(&job_id)?;

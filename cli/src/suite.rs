@@ -39,7 +39,12 @@ impl FoundSuite {
     }
 
     /// The suite of this name in a file that is read already.
-    pub(crate) fn choose(config: &Config, folder: PathBuf, file: &str, name: Option<&str>) -> Result<Self, Failed> {
+    pub(crate) fn choose(
+        config: &Config,
+        folder: PathBuf,
+        file: &str,
+        name: Option<&str>,
+    ) -> Result<Self, Failed> {
         let (name, suite) = if let Some(name) = name {
             config.suite(name).map_err(|e| Failed::usage(format!("{file}: {e}")))?
         } else {
@@ -78,7 +83,8 @@ fn read(path: &Path) -> Result<Config, Failed> {
 }
 
 fn nearest() -> Result<PathBuf, Failed> {
-    let here = std::env::current_dir().map_err(|e| Failed::usage(format!("cannot tell the working directory: {e}")))?;
+    let here = std::env::current_dir()
+        .map_err(|e| Failed::usage(format!("cannot tell the working directory: {e}")))?;
     here.ancestors().map(|folder| folder.join(FILE_NAME)).find(|path| path.is_file()).ok_or_else(|| {
         Failed::usage(format!(
             "there is no {FILE_NAME} in {} or above it: `darwin init` writes one, --config FILE names another",
@@ -95,7 +101,8 @@ mod tests {
 
     fn choose(text: &str, name: Option<&str>) -> Result<FoundSuite, String> {
         let config = Config::parse("darwin.toml", text).map_err(|e| e.to_string())?;
-        FoundSuite::choose(&config, ".".into(), "darwin.toml", name).map_err(|failed| format!("{:?}", failed.message))
+        FoundSuite::choose(&config, ".".into(), "darwin.toml", name)
+            .map_err(|failed| format!("{:?}", failed.message))
     }
 
     #[test]

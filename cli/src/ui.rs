@@ -86,20 +86,33 @@ impl Ui {
     }
 
     /// A table or text for people, or JSON; the other formats have nothing to say here.
-    pub(crate) fn show(&self, command: &str, human: impl FnOnce() -> String, json: impl FnOnce() -> Value) -> Result<(), Failed> {
+    pub(crate) fn show(
+        &self,
+        command: &str,
+        human: impl FnOnce() -> String,
+        json: impl FnOnce() -> Value,
+    ) -> Result<(), Failed> {
         match self.format {
             OutputFormat::Human => self.emit(&human()),
             OutputFormat::Json => self.emit(&pretty(&json())),
-            OutputFormat::Markdown | OutputFormat::Junit | OutputFormat::Github => {
-                Err(Failed::usage(format!("`{command}` has no verdict to report: use --format human or json")))
-            }
+            OutputFormat::Markdown | OutputFormat::Junit | OutputFormat::Github => Err(Failed::usage(
+                format!("`{command}` has no verdict to report: use --format human or json"),
+            )),
         }
+    }
+
+    /// A blank line between two reports for people.
+    pub(crate) fn gap(&self) -> Result<(), Failed> {
+        let for_people = self.format == OutputFormat::Human && self.output.is_none();
+        if for_people { to_stdout(b"\n") } else { Ok(()) }
     }
 
     /// The id of a job that is left to its coordinator.
     pub(crate) fn submitted(&self, job_id: &str) -> Result<(), Failed> {
         match self.format {
-            OutputFormat::Json => self.emit(&pretty(&json!({ "schema": "darwin-submitted/1", "job_id": job_id }))),
+            OutputFormat::Json => {
+                self.emit(&pretty(&json!({ "schema": "darwin-submitted/1", "job_id": job_id })))
+            }
             OutputFormat::Human | OutputFormat::Markdown | OutputFormat::Junit | OutputFormat::Github => {
                 self.emit(&format!("{job_id}\n"))
             }
@@ -120,16 +133,17 @@ impl Ui {
     /// To the file of `--output`, or to standard output.
     pub(crate) fn emit(&self, text: &str) -> Result<(), Failed> {
         match &self.output {
-            Some(path) => {
-                write_whole(path, text.as_bytes()).map_err(|e| Failed::usage(format!("cannot write {}: {e}", path.display())))
-            }
+            Some(path) => write_whole(path, text.as_bytes())
+                .map_err(|e| Failed::usage(format!("cannot write {}: {e}", path.display()))),
             None => to_stdout(text.as_bytes()),
         }
     }
 
     /// The Markdown report on the job's page on GitHub, if this runs there. Best effort: it never changes the code.
     pub(crate) fn github_summary(&self, report: &Report) {
-        let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) else { return };
+        let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) else {
+            return;
+        };
         let text = format!("{}\n", report::markdown(report));
         let appended = std::fs::OpenOptions::new()
             .append(true)
@@ -195,7 +209,10 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     use comfy_table::{ContentArrangement, Table, presets};
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(head);
+    table
+        .load_preset(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(head);
     for row in rows {
         table.add_row(row.iter().map(|cell| report::visible(cell)));
     }

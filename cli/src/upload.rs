@@ -35,7 +35,8 @@ pub(crate) async fn send(channel: Channel, url: &str, blobs: &Blobs) -> Result<S
     let mut missing = Vec::new();
     for asked in all.chunks(MAX_ASKED) {
         let digests = asked.iter().map(|digest| digest.as_bytes().to_vec().into()).collect();
-        let answer = client.find_missing(FindMissingRequest { digests }).await.map_err(call(url))?.into_inner();
+        let answer =
+            client.find_missing(FindMissingRequest { digests }).await.map_err(call(url))?.into_inner();
         for digest in answer.missing {
             missing.push(known(&digest, blobs)?);
         }
@@ -43,7 +44,10 @@ pub(crate) async fn send(channel: Channel, url: &str, blobs: &Blobs) -> Result<S
     if missing.is_empty() {
         return Ok(Sent::default());
     }
-    let sent = Sent { blobs: missing.len(), size_bytes: missing.iter().map(|(_, source)| source.size_bytes()).sum() };
+    let sent = Sent {
+        blobs: missing.len(),
+        size_bytes: missing.iter().map(|(_, source)| source.size_bytes()).sum(),
+    };
     let unreadable = Arc::new(Mutex::new(None));
     let answer = client.upload(pieces(missing, Arc::clone(&unreadable))).await;
     // A file that could not be read ends the stream early; that is the cause, whatever the coordinator says of it.
@@ -102,7 +106,8 @@ impl Sending {
             };
         }
         let (digest, source) = self.rest.next()?;
-        let header = BlobHeader { digest: digest.as_bytes().to_vec().into(), size_bytes: source.size_bytes() };
+        let header =
+            BlobHeader { digest: digest.as_bytes().to_vec().into(), size_bytes: source.size_bytes() };
         self.current = Some((source, 0));
         Some(Piece::Header(header))
     }

@@ -18,12 +18,15 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, warn};
 
-use crate::handle::{Input, LinkSender, Reply};
+use crate::handle::{INPUTS, Input, LinkSender, Query, Reply};
 use crate::rpc::view;
 use crate::stores::{ArchiveQueue, CommitError, Kind, Ledger, RecordError, StoredWrite, encode};
 
 /// Inputs that are stepped before one commit. More would only delay the first of them.
 const BATCH_INPUTS: usize = 512;
+/// Batches that go before a timer that is due: all that can have waited when it came due, for the renewal that it is
+/// about may be among them.
+const LATE_BATCHES: usize = INPUTS / BATCH_INPUTS + 1;
 
 /// Why the loop ended.
 #[derive(Debug, Error)]
@@ -76,6 +79,18 @@ pub(crate) struct Driver {
     links: BTreeMap<LinkId, LinkSender>,
     watchers: BTreeMap<JobId, Vec<watch::Sender<Option<v1::Job>>>>,
     finished_watchers: Vec<(String, mpsc::Sender<v1::FinishedJob>)>,
+    /// Who wants to see the state, once it is on disk.
+    lookers: Vec<Looker>,
+    /// Batches taken since a timer was due.
+    late: usize,
+}
+
+/// Wants to see the state.
+enum Looker {
+    /// Of one job, now and whenever it changes.
+    Watch(JobId, watch::Sender<Option<v1::Job>>),
+    /// Once.
+    Query(Query),
 }
 
 impl Driver {
@@ -86,18 +101,22 @@ impl Driver {
         inputs: mpsc::Receiver<Input>,
         clock: Clock,
     ) -> Self {
+        // A clock that was set back between two lives must not let a later job go before an earlier one.
+        let last_job = core.jobs_newest_first(None).next().map_or(JobId::from_parts(0, 0), |job| job.id);
         Self {
             core,
             ledger,
             archive,
             inputs,
             clock,
-            last_job: JobId::from_parts(0, 0),
+            last_job,
             callers: BTreeMap::new(),
             next_caller: 0,
             links: BTreeMap::new(),
             watchers: BTreeMap::new(),
             finished_watchers: Vec::new(),
+            lookers: Vec::new(),
+            late: 0,
         }
     }
 
@@ -115,15 +134,36 @@ impl Driver {
                 biased;
                 _ = &mut stop => return Ok(()),
                 count = self.inputs.recv_many(&mut batch, BATCH_INPUTS) => if count == 0 { return Ok(()) },
-                () = sleep_until(timer) => {
-                    let now = self.clock.now();
-                    self.core.step(now, Event::Timer, &mut actions);
-                }
+                () = sleep_until(timer) => {}
             }
             for input in batch.drain(..) {
                 self.take(input, &mut actions);
             }
+            self.fire_timers(&mut actions);
             self.settle(&mut actions)?;
+            self.show();
+        }
+    }
+
+    fn fire_timers(&mut self, actions: &mut Vec<Action>) {
+        let now = self.clock.now();
+        if self.core.next_timer().is_none_or(|at| at > now.mono) {
+            self.late = 0;
+        } else if !self.inputs.is_empty() && self.late < LATE_BATCHES {
+            self.late += 1;
+        } else {
+            self.late = 0;
+            self.core.step(now, Event::Timer, actions);
+        }
+    }
+
+    /// Shows the state to those who asked for it, after the commit: what is not on disk is shown to nobody.
+    fn show(&mut self) {
+        for looker in std::mem::take(&mut self.lookers) {
+            match looker {
+                Looker::Watch(job, out) => self.watch(job, out),
+                Looker::Query(look) => look(&self.core, self.ledger.as_mut(), self.clock.now()),
+            }
         }
     }
 
@@ -181,7 +221,7 @@ impl Driver {
                 return;
             }
             Input::Watch { job, out } => {
-                self.watch(job, out);
+                self.lookers.push(Looker::Watch(job, out));
                 return;
             }
             Input::WatchFinished { project, out } => {
@@ -189,7 +229,7 @@ impl Driver {
                 return;
             }
             Input::Query(look) => {
-                look(&self.core, self.ledger.as_mut(), now);
+                self.lookers.push(Looker::Query(look));
                 return;
             }
         };

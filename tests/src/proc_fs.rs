@@ -1,5 +1,6 @@
 //! What the kernel says of processes: CPU time, memory, where they run, who their parents are.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -38,6 +39,8 @@ pub struct Seen {
     pub command: String,
     /// The CPUs that it may run on, as a list.
     pub cpus_allowed: String,
+    /// Its working folder.
+    pub folder: PathBuf,
 }
 
 /// All processes that can be read now.
@@ -54,6 +57,7 @@ pub fn all() -> Vec<Seen> {
                 parent: stat.ppid,
                 command: process.cmdline().ok()?.join(" "),
                 cpus_allowed: cpus.trim().to_owned(),
+                folder: process.cwd().ok()?,
             })
         })
         .collect()
@@ -66,4 +70,9 @@ pub fn with_command(text: &str) -> Vec<Seen> {
         .into_iter()
         .filter(|seen| seen.command.contains(text) && u32::try_from(seen.pid).is_ok_and(|pid| pid != own))
         .collect()
+}
+
+/// The processes that work in this folder or below it: those that an agent with its state there runs.
+pub fn working_below(folder: &Path) -> Vec<Seen> {
+    all().into_iter().filter(|seen| seen.folder.starts_with(folder)).collect()
 }

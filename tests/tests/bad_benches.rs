@@ -21,14 +21,19 @@ fn bad_benches_are_ended_with_their_whole_tree() -> Result<()> {
     let _coordinator = world.coordinator(&[])?;
     let _agent = world.agent("only", &[])?;
     let suite = Suite::create(world.folder(), "2s")?;
-    // Each with a number of seconds that nothing else on the machine sleeps for.
+    // A number of seconds that nothing else on the machine sleeps for.
+    let mark = format!("98701.{}", std::process::id());
     let cases = [
-        ("hangs", "sleep 98701", "took longer than"),
-        ("ignores-sigterm", "trap '' TERM; while :; do sleep 98702; done", "took longer than"),
-        ("forks", "for i in 1 2 3 4 5 6 7 8; do setsid sleep 98703 & done; sleep 98704", "took longer than"),
-        ("floods", "yes 98705", ""),
-        ("exits", "exit 7", "exit code 7"),
-        ("dies", "kill -SEGV $$", "signal 11"),
+        ("hangs", format!("sleep {mark}"), "took longer than"),
+        ("ignores-sigterm", format!("trap '' TERM; while :; do sleep {mark}; done"), "took longer than"),
+        (
+            "forks",
+            format!("for i in 1 2 3 4 5 6 7 8; do setsid sleep {mark} & done; sleep {mark}"),
+            "took longer than",
+        ),
+        ("floods", format!("yes {mark}"), ""),
+        ("exits", "exit 7".to_owned(), "exit code 7"),
+        ("dies", "kill -SEGV $$".to_owned(), "signal 11"),
     ];
     for (name, script, said) in cases {
         suite.branch(name, "cost", &format!("COST=100\nHANG=\"{}\"\n", script.replace('$', "\\$")))?;
@@ -37,9 +42,7 @@ fn bad_benches_are_ended_with_their_whole_tree() -> Result<()> {
         assert_eq!(done.code, 5, "{name}: {all}");
         assert!(all.contains("run") && all.contains(said), "{name}: {all}");
     }
-    for marker in ["98701", "98702", "98703", "98704", "98705"] {
-        world.wait_until("nothing is left", || Ok(left_over(marker).is_empty()))?;
-    }
+    world.wait_until("nothing is left", || Ok(left_over(&mark).is_empty()))?;
     // What stood before it still works.
     let done = world.darwin_in(&suite.folder, &compare("faster"))?;
     ensure!(done.code == 0, "{done:?}");
@@ -56,13 +59,14 @@ fn ctrl_c_cancels_the_job() -> Result<()> {
     let _coordinator = world.coordinator(&[])?;
     let _agent = world.agent("only", &[])?;
     let suite = Suite::create(world.folder(), "10m")?;
-    suite.branch("endless", "cost", "COST=100\nHANG=\"sleep 98711\"\n")?;
+    let bench = format!("sleep 98711.{}", std::process::id());
+    suite.branch("endless", "cost", &format!("COST=100\nHANG=\"{bench}\"\n"))?;
     let child = world.spawn_in(&suite.folder, &compare("endless"))?;
-    world.wait_until("the bench runs", || Ok(!left_over("sleep 98711").is_empty()))?;
+    world.wait_until("the bench runs", || Ok(!left_over(&bench).is_empty()))?;
     interrupt(&child)?;
     let done = finish(child)?;
     assert_eq!(done.code, 6, "{done:?}");
-    world.wait_until("nothing is left", || Ok(left_over("sleep 98711").is_empty()))?;
+    world.wait_until("nothing is left", || Ok(left_over(&bench).is_empty()))?;
     let list = world.darwin(&["job", "list"])?;
     assert!(list.stdout.contains("cancelled"), "{}", list.stdout);
     Ok(())

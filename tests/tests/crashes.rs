@@ -6,13 +6,6 @@ use darwin_tests::{Suite, World, finish, proc_fs};
 const QUICK: [&str; 4] = ["--lease", "3s", "--grace", "1s"];
 const SLOWER: [&str; 7] = ["compare", "--suite", "orders", "--baseline", "main", "--challenger", "slower"];
 
-fn benches(folder: &std::path::Path) -> Vec<proc_fs::Seen> {
-    proc_fs::with_command(&folder.display().to_string())
-        .into_iter()
-        .filter(|seen| seen.command.contains("bench.sh"))
-        .collect()
-}
-
 #[test]
 fn a_compare_outlives_its_coordinator() -> Result<()> {
     let world = World::new()?;
@@ -41,12 +34,14 @@ fn another_agent_takes_over_from_a_dead_one() -> Result<()> {
     let mut first = world.agent("first", &[])?;
     let suite = Suite::create(world.folder(), "30s")?;
     let child = world.spawn_in(&suite.folder, &SLOWER)?;
-    world.wait_until("the first agent measures", || Ok(!benches(world.folder()).is_empty()))?;
+    let its_folder = world.folder().join("first");
+    world.wait_until("the first agent measures", || {
+        Ok(proc_fs::working_below(&its_folder).iter().any(|seen| seen.command.contains("bench.sh")))
+    })?;
     let _second = world.agent("second", &[])?;
     first.kill_9()?;
     world.wait_until("nothing of the first agent runs", || {
-        let folder = world.folder().join("first");
-        Ok(proc_fs::with_command(&folder.display().to_string()).is_empty())
+        Ok(proc_fs::working_below(&its_folder).is_empty())
     })?;
     let done = finish(child)?;
     ensure!(done.code == 1, "{done:?}");

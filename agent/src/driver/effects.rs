@@ -71,7 +71,7 @@ impl Driver {
     }
 
     /// Ends a turn: the spool first, then processes, then words.
-    pub(super) async fn end_turn(&mut self, turning: &mut Turning) {
+    pub(super) fn end_turn(&mut self, turning: &mut Turning) {
         self.write_spool(turning);
         while let Some(start) = turning.starts.pop_front() {
             match start {
@@ -98,8 +98,6 @@ impl Driver {
                 "the coordinator reads nothing; it is told everything anew on the next connection"
             );
         }
-        // Lets tasks that were just started get to their first wait before the next news are taken in.
-        tokio::task::yield_now().await;
     }
 
     /// Writes what the spool has gathered. A disk that takes nothing stops new work, not the work under way: its

@@ -152,12 +152,12 @@ impl Driver {
         };
         self.perform(&mut turning, earlier);
         self.step(&mut turning, Event::SensorRead(health));
-        self.end_turn(&mut turning).await;
+        self.end_turn(&mut turning);
         self.warm_up(&mut turning);
         let mut sense_at = Instant::now() + SENSE_EVERY;
         while !turning.gone {
             self.wait(&mut turning, &mut sense_at).await;
-            self.end_turn(&mut turning).await;
+            self.end_turn(&mut turning);
         }
         self.close(turning).await;
     }
@@ -246,7 +246,10 @@ impl Driver {
     }
 
     /// Ends what is left: tasks first, then launchers.
-    async fn close(self, mut turning: Turning) {
+    async fn close(mut self, mut turning: Turning) {
+        if let Err(error) = self.spool.write_out() {
+            tracing::error!(%error, "the spool's last records are lost");
+        }
         turning.tails.close();
         turning.outbox.drain().await;
         turning.tasks.shutdown().await;

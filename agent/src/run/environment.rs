@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use darwin_shared::formats::Format;
 use darwin_shared::ids::AttemptId;
@@ -31,7 +32,7 @@ impl Surroundings<'_> {
     pub(crate) fn environment(&self, spec: &JobSpec) -> BTreeMap<String, String> {
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let mut env: BTreeMap<String, String> = BTreeMap::new();
-        env.insert("PATH".to_owned(), search_path());
+        env.insert("PATH".to_owned(), search_path().to_owned());
         env.insert("LANG".to_owned(), "C.UTF-8".to_owned());
         env.extend(spec.env.iter().map(|(key, value)| (key.clone(), value.clone())));
         env.insert("HOME".to_owned(), text(self.home));
@@ -50,11 +51,12 @@ impl Surroundings<'_> {
 }
 
 /// The user's own programs are found too when the agent runs as a person's process: rustup, pyenv and the like.
-fn search_path() -> String {
-    match std::env::var("PATH") {
+fn search_path() -> &'static str {
+    static PATH: LazyLock<String> = LazyLock::new(|| match std::env::var("PATH") {
         Ok(path) if !path.is_empty() && !nix::unistd::geteuid().is_root() => path,
         Ok(_) | Err(_) => SEARCH_PATH.to_owned(),
-    }
+    });
+    &PATH
 }
 
 /// The side in one letter, as long for either.

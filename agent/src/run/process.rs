@@ -1,8 +1,8 @@
 //! One process tree from start to end, and what its end means.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 use super::scratch::Scratch;
 use crate::config::BenchLimits;
 use crate::exec::{
-    Confine, EndStatus, Ended, Launch, LaunchError, LaunchLimits, Launcher, LauncherConfig, OutputFile, Took,
+    Confine, EndStatus, Ended, Launch, LaunchError, LaunchLimits, Launcher, LauncherConfig, Took,
 };
-use crate::logs::AttemptLogs;
+use crate::logs::{AttemptLogs, Written};
 
 /// Time between SIGTERM and SIGKILL for whoever is told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -27,11 +27,18 @@ pub(crate) struct Slot {
     config: LauncherConfig,
     launcher: Option<Launcher>,
     pub(crate) scratch: Scratch,
+    /// Files that nothing was written to, for the next process.
+    blank: Option<Written>,
 }
 
 impl Slot {
     pub(crate) fn new(config: LauncherConfig, scratch: Scratch) -> Self {
-        Self { config, launcher: None, scratch }
+        Self { config, launcher: None, scratch, blank: None }
+    }
+
+    /// Two empty files for what a process writes.
+    fn files(&mut self) -> io::Result<Written> {
+        self.blank.take().map_or_else(Written::nothing, Ok)
     }
 
     /// The launcher, started if there is none.
@@ -78,13 +85,21 @@ pub(crate) struct Process<'a> {
 /// How it went.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// It ended with code 0.
-    Well(Ended),
-    /// The candidate is at fault.
-    Failed(FailureCause),
+    /// It ended with code 0; with what it wrote, if anything.
+    Well(Ended, Option<Written>),
+    /// The candidate is at fault; with the last lines of what it wrote.
+    Failed(FailureCause, String),
     /// The box is at fault.
     Broken(String),
     /// It was told to stop, and is gone.
+    Stopped,
+}
+
+/// Why a process did not end well.
+#[derive(Debug)]
+enum Ill {
+    Failed(FailureCause),
+    Broken(String),
     Stopped,
 }
 
@@ -103,42 +118,53 @@ impl Process<'_> {
         if stop.is_cancelled() {
             return Outcome::Stopped;
         }
-        let files = OutputFile::create("stdout").and_then(|out| Ok((out, OutputFile::create("stderr")?)));
-        let (stdout, stderr) = match files {
-            Ok((stdout, stderr)) => (Arc::new(stdout), Arc::new(stderr)),
+        let written = match slot.files() {
+            Ok(written) => written,
             Err(error) => return Outcome::Broken(format!("no file in memory for a bench's output: {error}")),
         };
-        logs.begin(self.stage, self.arm, Arc::clone(&stdout), Arc::clone(&stderr));
+        logs.begin(self.stage, self.arm, written.clone());
         started.fetch_add(1, Ordering::Relaxed);
-        let outcome = self.launch(slot, &stdout, &stderr, stop).await;
-        logs.finish();
-        outcome
+        let end = self.launch(slot, &written, stop).await;
+        let written = if logs.finish(&written) {
+            Some(written)
+        } else {
+            // Unless somebody follows the log, it can serve the next process.
+            slot.blank = written.alone();
+            None
+        };
+        match end {
+            Ok(ended) => Outcome::Well(ended, written),
+            Err(Ill::Failed(cause)) => {
+                Outcome::Failed(cause, written.map(|written| written.tail()).unwrap_or_default())
+            }
+            Err(Ill::Broken(why)) => Outcome::Broken(why),
+            Err(Ill::Stopped) => Outcome::Stopped,
+        }
     }
 
     async fn launch(
         &self,
         slot: &mut Slot,
-        stdout: &OutputFile,
-        stderr: &OutputFile,
+        written: &Written,
         stop: &CancellationToken,
-    ) -> Outcome {
+    ) -> Result<Ended, Ill> {
         let launch = self.describe();
         let deadline = launch.limits.deadline;
         let ended = match slot.launcher().await {
-            Ok(launcher) => self.drive(launcher, &launch, stdout, stderr, stop).await,
-            Err(error) => Err(Outcome::Broken(error.to_string())),
+            Ok(launcher) => self.drive(launcher, &launch, written, stop).await,
+            Err(error) => Err(Ill::Broken(error.to_string())),
         };
         match ended {
             Ok(ended) if ended.survivors > 0 => {
                 slot.discard();
-                Outcome::Broken(format!("{} of its processes cannot be killed", ended.survivors))
+                Err(Ill::Broken(format!("{} of its processes cannot be killed", ended.survivors)))
             }
             Ok(ended) => judge(ended, deadline),
-            Err(outcome) => {
-                if matches!(outcome, Outcome::Broken(_)) {
+            Err(ill) => {
+                if matches!(ill, Ill::Broken(_)) {
                     slot.discard();
                 }
-                outcome
+                Err(ill)
             }
         }
     }
@@ -147,26 +173,26 @@ impl Process<'_> {
         &self,
         launcher: &mut Launcher,
         launch: &Launch,
-        stdout: &OutputFile,
-        stderr: &OutputFile,
+        written: &Written,
         stop: &CancellationToken,
-    ) -> Result<Ended, Outcome> {
-        let broken = |error: &LaunchError| Outcome::Broken(error.to_string());
-        let mut run = launcher.run(launch, stdout, stderr).await.map_err(|error| match &error {
-            LaunchError::NotStarted(failure) if failure.is_commands_fault() => {
-                Outcome::Failed(FailureCause::NotStarted(failure.to_string()))
-            }
-            LaunchError::TooLarge { .. } => Outcome::Failed(FailureCause::NotStarted(error.to_string())),
-            LaunchError::NotStarted(_)
-            | LaunchError::Gone { .. }
-            | LaunchError::Hung { .. }
-            | LaunchError::Cgroup(_)
-            | LaunchError::Io(_) => broken(&error),
-        })?;
+    ) -> Result<Ended, Ill> {
+        let broken = |error: &LaunchError| Ill::Broken(error.to_string());
+        let mut run =
+            launcher.run(launch, &written.stdout, &written.stderr).await.map_err(|error| match &error {
+                LaunchError::NotStarted(failure) if failure.is_commands_fault() => {
+                    Ill::Failed(FailureCause::NotStarted(failure.to_string()))
+                }
+                LaunchError::TooLarge { .. } => Ill::Failed(FailureCause::NotStarted(error.to_string())),
+                LaunchError::NotStarted(_)
+                | LaunchError::Gone { .. }
+                | LaunchError::Hung { .. }
+                | LaunchError::Cgroup(_)
+                | LaunchError::Io(_) => broken(&error),
+            })?;
         if let Err(why) = self.check_isolation(run.started().took) {
             run.kill(Duration::ZERO).await.map_err(|error| broken(&error))?;
             run.wait().await.map_err(|error| broken(&error))?;
-            return Err(Outcome::Broken(why));
+            return Err(Ill::Broken(why));
         }
         tokio::select! {
             ended = run.wait() => return ended.map_err(|error| broken(&error)),
@@ -174,7 +200,7 @@ impl Process<'_> {
         }
         run.kill(STOP_GRACE).await.map_err(|error| broken(&error))?;
         run.wait().await.map_err(|error| broken(&error))?;
-        Err(Outcome::Stopped)
+        Err(Ill::Stopped)
     }
 
     fn describe(&self) -> Launch {
@@ -212,15 +238,15 @@ impl Process<'_> {
     }
 }
 
-fn judge(ended: Ended, deadline: Duration) -> Outcome {
+fn judge(ended: Ended, deadline: Duration) -> Result<Ended, Ill> {
     match ended.status {
-        EndStatus::Exit(0) => Outcome::Well(ended),
-        EndStatus::Exit(code) => Outcome::Failed(FailureCause::ExitCode(code)),
-        EndStatus::Signal(signal) => Outcome::Failed(FailureCause::Signal(signal)),
-        EndStatus::TimedOut => Outcome::Failed(FailureCause::TimedOut(deadline)),
+        EndStatus::Exit(0) => Ok(ended),
+        EndStatus::Exit(code) => Err(Ill::Failed(FailureCause::ExitCode(code))),
+        EndStatus::Signal(signal) => Err(Ill::Failed(FailureCause::Signal(signal))),
+        EndStatus::TimedOut => Err(Ill::Failed(FailureCause::TimedOut(deadline))),
         EndStatus::OutputTooLarge { max_bytes } | EndStatus::FileTooLarge { max_bytes } => {
-            Outcome::Failed(FailureCause::OutputTooLarge { limit_bytes: max_bytes })
+            Err(Ill::Failed(FailureCause::OutputTooLarge { limit_bytes: max_bytes }))
         }
-        EndStatus::Killed => Outcome::Broken("it was killed, though nobody asked for it".to_owned()),
+        EndStatus::Killed => Err(Ill::Broken("it was killed, though nobody asked for it".to_owned())),
     }
 }

@@ -20,7 +20,7 @@ use super::process::{Outcome, Process, Slot};
 use super::result;
 use crate::config::BenchLimits;
 use crate::exec::Ended;
-use crate::logs::AttemptLogs;
+use crate::logs::{AttemptLogs, Written};
 use crate::stage::Reserved;
 
 /// A variant that is ready to be measured.
@@ -101,14 +101,22 @@ impl Bench {
             arm: side.arm,
         };
         match process.run(slot, &self.logs, &self.started, &self.stop).await {
-            Outcome::Well(ended) => self.read(side, &ended, output).await,
-            Outcome::Failed(cause) => Err(RoundEnd::Failed(self.failure(side, Stage::Run, cause))),
+            Outcome::Well(ended, written) => self.read(side, &ended, output, written).await,
+            Outcome::Failed(cause, log_tail) => {
+                Err(RoundEnd::Failed(failure(side, Stage::Run, cause, log_tail)))
+            }
             Outcome::Broken(why) => Err(RoundEnd::Broken(why)),
             Outcome::Stopped => Err(RoundEnd::Stopped),
         }
     }
 
-    async fn read(&self, side: &Side, ended: &Ended, output: PathBuf) -> Result<Invocation, RoundEnd> {
+    async fn read(
+        &self,
+        side: &Side,
+        ended: &Ended,
+        output: PathBuf,
+        written: Option<Written>,
+    ) -> Result<Invocation, RoundEnd> {
         let wall = Duration::from_nanos(ended.wall_ns);
         let measured = match self.spec.format {
             Format::Process => Ok(measured_process(wall, &ended.usage)),
@@ -118,7 +126,10 @@ impl Bench {
             | Format::Criterion
             | Format::DarwinSamples) => result::read(format, output, self.limits.output_max_bytes).await,
         };
-        let fail = |cause| RoundEnd::Failed(self.failure(side, Stage::Read, cause));
+        let fail = |cause| {
+            let log_tail = written.as_ref().map(Written::tail).unwrap_or_default();
+            RoundEnd::Failed(failure(side, Stage::Read, cause, log_tail))
+        };
         let measured = measured.map_err(fail)?;
         let mut observations: BTreeMap<SeriesKey, Observation> = measured.observations();
         if observations.is_empty() {
@@ -130,8 +141,8 @@ impl Bench {
         }
         Ok(Invocation { arm: side.arm, observations, wall, usage: ended.usage, samples: None })
     }
+}
 
-    fn failure(&self, side: &Side, stage: Stage, cause: FailureCause) -> Failure {
-        Failure { stage, arm: side.arm, variant: side.label.clone(), cause, log_tail: self.logs.tail() }
-    }
+fn failure(side: &Side, stage: Stage, cause: FailureCause, log_tail: String) -> Failure {
+    Failure { stage, arm: side.arm, variant: side.label.clone(), cause, log_tail }
 }

@@ -27,17 +27,16 @@ pub(crate) fn short_name(state_dir: &Path) -> String {
     digest.to_hex().chars().take(NAME_DIGITS).collect()
 }
 
-/// The folders of one slot. Paths are as long for every invocation of either side.
+/// The folder of one slot. Paths are as long for every invocation of either side.
 #[derive(Debug, Clone)]
 pub(crate) struct Scratch {
     home: PathBuf,
-    out: PathBuf,
 }
 
 impl Scratch {
-    /// The folders under `root` for a slot of this name, which are made and emptied.
+    /// The folder under `root` for a slot of this name, which is made and emptied.
     pub(crate) fn open(root: &Path, name: &str) -> io::Result<Self> {
-        let scratch = Self { home: root.join(name).join("home"), out: root.join(name).join("out") };
+        let scratch = Self { home: root.join(name) };
         scratch.empty()?;
         Ok(scratch)
     }
@@ -49,23 +48,20 @@ impl Scratch {
 
     /// Where a bench writes its result: a file that is not there yet.
     pub(crate) fn output(&self) -> PathBuf {
-        self.out.join("result")
+        self.home.join("darwin-result")
     }
 
-    /// Makes both folders anew unless they are empty.
+    /// Makes the folder anew unless it is empty.
     pub(crate) fn empty(&self) -> io::Result<()> {
-        for folder in [&self.home, &self.out] {
-            match fs::read_dir(folder) {
-                Ok(mut entries) => match entries.next() {
-                    None => continue,
-                    Some(_) => remove_all(folder)?,
-                },
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-            fs::create_dir_all(folder)?;
+        match fs::read_dir(&self.home) {
+            Ok(mut entries) => match entries.next() {
+                None => return Ok(()),
+                Some(_) => remove_all(&self.home)?,
+            },
+            // A bench may have taken its own right to look into it.
+            Err(_) => remove_all(&self.home)?,
         }
-        Ok(())
+        fs::create_dir_all(&self.home)
     }
 }
 

@@ -27,6 +27,8 @@ use frame::Kind;
 const COMPACT_FROM_BYTES: u64 = 8 << 20;
 /// Forgotten attempts whose epochs are kept over a compaction, so that an old grant is still refused.
 const FENCES_KEPT: usize = 4096;
+/// What need not be written at once waits until there is this much of it, or something that must be.
+const LAZY_BYTES: usize = 16 << 10;
 /// What may wait in memory while the disk takes nothing; beyond it the agent must stop measuring.
 const MAX_PENDING_BYTES: usize = 64 << 20;
 
@@ -72,6 +74,8 @@ pub(crate) struct Spool {
     written: u64,
     /// Records that are not in the file yet.
     pending: Vec<u8>,
+    /// Whether something is said or started because of them. That an attempt is forgotten may as well be forgotten.
+    urgent: bool,
     /// Bytes of records of attempts that are held, in the file or pending.
     needed: u64,
 }
@@ -107,6 +111,7 @@ impl Spool {
             forgotten: VecDeque::new(),
             written: 0,
             pending: Vec::new(),
+            urgent: false,
             needed: 0,
         };
         let quarantined = spool.recover().map_err(failed)?;
@@ -159,6 +164,11 @@ impl Spool {
 
     /// Puts what was remembered into the file. What the disk does not take stays in memory for the next call.
     pub(crate) fn flush(&mut self) -> Result<(), SpoolError> {
+        if self.urgent || self.pending.len() >= LAZY_BYTES { self.write_out() } else { Ok(()) }
+    }
+
+    /// Puts everything into the file, also what need not be there at once.
+    pub(crate) fn write_out(&mut self) -> Result<(), SpoolError> {
         if self.pending.is_empty() {
             return Ok(());
         }
@@ -167,6 +177,7 @@ impl Spool {
             Ok(()) => {
                 self.written += self.pending.len() as u64;
                 self.pending.clear();
+                self.urgent = false;
             }
             Err(_) if self.pending.len() > MAX_PENDING_BYTES => {
                 return Err(SpoolError::Full(self.pending.len()));
@@ -216,6 +227,7 @@ impl Spool {
     fn append(&mut self, kind: Kind, message: &impl Message) -> Span {
         let before = self.pending.len();
         let span = frame::write(&mut self.pending, kind, message);
+        self.urgent |= kind != Kind::Forget;
         self.needed += (self.pending.len() - before) as u64;
         Span { at: self.written + span.at, length: span.length }
     }

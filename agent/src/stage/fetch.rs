@@ -60,7 +60,7 @@ pub(super) async fn fetch(
             }
             Err(Unfetched::Fault(Fault::Lacking(why) | Fault::Disk(why))) => return Err(Unready::Box(why)),
             Err(Unfetched::Bad(why)) => {
-                return Err(Unready::Candidate(Stage::Fetch, FailureCause::BadArtifact(why)));
+                return Err(Unready::Candidate(Stage::Fetch, FailureCause::BadArtifact(why), String::new()));
             }
         }
     }

@@ -54,8 +54,8 @@ pub(crate) enum StageEnd {
 /// Why a side is not ready.
 #[derive(Debug)]
 pub(crate) enum Unready {
-    /// The candidate is at fault, in this stage.
-    Candidate(Stage, FailureCause),
+    /// The candidate is at fault, in this stage; with the last lines of what it wrote.
+    Candidate(Stage, FailureCause, String),
     /// The box is.
     Box(String),
     /// It was told to stop.
@@ -99,11 +99,7 @@ pub(crate) async fn stage(
         let side = SideStaging { job, folders, arm, variant, progress };
         match side.ready(connection.clone(), slot).await {
             Ok(side) => sides.push(side),
-            Err(Unready::Candidate(stage, cause)) => {
-                let log_tail = match stage {
-                    Stage::Fetch => String::new(),
-                    Stage::Setup | Stage::Check | Stage::Run | Stage::Read => job.logs.tail(),
-                };
+            Err(Unready::Candidate(stage, cause, log_tail)) => {
                 job.logs.keep();
                 return StageEnd::Failed(Failure {
                     stage,
@@ -164,7 +160,7 @@ impl SideStaging<'_> {
         let dir = PathBuf::from(path);
         if !dir.is_dir() {
             let why = format!("there is no folder {path} on this box");
-            return Err(Unready::Candidate(Stage::Fetch, FailureCause::BadArtifact(why)));
+            return Err(Unready::Candidate(Stage::Fetch, FailureCause::BadArtifact(why), String::new()));
         }
         self.setup(&dir, slot).await?;
         Ok(dir)

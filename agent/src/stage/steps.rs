@@ -41,8 +41,8 @@ impl SideStaging<'_> {
             arm: self.arm,
         };
         match process.run(slot, &self.job.logs, &self.job.started, &self.job.stop).await {
-            Outcome::Well(_) => Ok(()),
-            Outcome::Failed(cause) => Err(Unready::Candidate(stage, cause)),
+            Outcome::Well(..) => Ok(()),
+            Outcome::Failed(cause, log_tail) => Err(Unready::Candidate(stage, cause, log_tail)),
             Outcome::Broken(why) => Err(Unready::Box(why)),
             Outcome::Stopped => Err(Unready::Stopped),
         }

@@ -21,7 +21,9 @@ pub(crate) async fn run(command: &AgentCommand, session: &Session, ui: &Ui) -> R
         }
         AgentCommand::Show(name) => client.show(ShowAgentRequest { agent_id: name.agent.clone() }).await,
         AgentCommand::Drain(name) => client.drain(DrainAgentRequest { agent_id: name.agent.clone() }).await,
-        AgentCommand::Resume(name) => client.resume(ResumeAgentRequest { agent_id: name.agent.clone() }).await,
+        AgentCommand::Resume(name) => {
+            client.resume(ResumeAgentRequest { agent_id: name.agent.clone() }).await
+        }
     };
     let agent = agent.map_err(failed)?.into_inner();
     ui.show("agent show", || human(&agent), || agent_json(&agent))?;
@@ -38,7 +40,11 @@ fn list(agents: &[v1::Agent], ui: &Ui) -> Result<ExitCode, Failed> {
             agents.iter().map(row).collect(),
         )
     };
-    ui.show("agent list", human, || json!({ "schema": "darwin-agents/1", "agents": agents.iter().map(agent_json).collect::<Value>() }))?;
+    ui.show(
+        "agent list",
+        human,
+        || json!({ "schema": "darwin-agents/1", "agents": agents.iter().map(agent_json).collect::<Value>() }),
+    )?;
     Ok(ExitCode::Success)
 }
 
@@ -91,8 +97,15 @@ fn human(agent: &v1::Agent) -> String {
 pub(crate) fn readings(readings: &[v1::Reading]) -> String {
     let rows = readings.iter().map(|reading| {
         // What is well needs neither a reason nor a remedy.
-        let (why, remedy) = if reading.status == "ok" { ("", "") } else { (reading.why.as_str(), reading.remedy.as_str()) };
-        vec![reading.name.clone(), reading.status.clone(), reading.value.clone(), why.to_owned(), remedy.to_owned()]
+        let (why, remedy) =
+            if reading.status == "ok" { ("", "") } else { (reading.why.as_str(), reading.remedy.as_str()) };
+        vec![
+            reading.name.clone(),
+            reading.status.clone(),
+            reading.value.clone(),
+            why.to_owned(),
+            remedy.to_owned(),
+        ]
     });
     table(&["CHECK", "STATUS", "VALUE", "WHY IT MATTERS", "WHAT MENDS IT"], rows.collect())
 }

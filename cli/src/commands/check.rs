@@ -35,7 +35,11 @@ pub(crate) async fn run(session: &Session, ui: &Ui) -> Result<ExitCode, Failed> 
     let agents = agents(&mut client, session).await?;
     let status = client.status(StatusRequest {}).await.map_err(failed)?.into_inner();
     let health = health(&status, &agents);
-    ui.show("check", || human(&health, &status, &agents, session), || json_of(&health, &status, &agents, session))?;
+    ui.show(
+        "check",
+        || human(&health, &status, &agents, session),
+        || json_of(&health, &status, &agents, session),
+    )?;
     ui.machine_line(&format!("status={}", health.status))?;
     Ok(match health.status {
         SensorStatus::Ok => ExitCode::Success,
@@ -78,12 +82,17 @@ fn health(status: &v1::StatusResponse, agents: &[v1::Agent]) -> Health {
         match agent.state.as_str() {
             "ready" | "busy" => {}
             "draining" | "drained" => {
-                degraded.push(format!("{name} is {}: `darwin agent resume {name}` lets it work again", agent.state));
+                degraded.push(format!(
+                    "{name} is {}: `darwin agent resume {name}` lets it work again",
+                    agent.state
+                ));
             }
             other => degraded.push(format!("{name} is {}", visible(other))),
         }
         let sensor = agent.sensor.iter().flat_map(|sensor| &sensor.readings);
-        degraded.extend(sensor.filter(|r| matches!(r.status.as_str(), "warn" | "fail")).map(|r| reason(&name, r)));
+        degraded.extend(
+            sensor.filter(|r| matches!(r.status.as_str(), "warn" | "fail")).map(|r| reason(&name, r)),
+        );
     }
     let status = match (down.is_empty(), degraded.is_empty()) {
         (false, _) => SensorStatus::Down,
@@ -95,13 +104,15 @@ fn health(status: &v1::StatusResponse, agents: &[v1::Agent]) -> Health {
 }
 
 fn reason(who: &str, reading: &v1::Reading) -> String {
-    let part = |joint: &str, text: &str| if text.is_empty() { String::new() } else { format!("{joint}{text}") };
+    let part =
+        |joint: &str, text: &str| if text.is_empty() { String::new() } else { format!("{joint}{text}") };
     let (why, remedy) = (part("; ", &reading.why), part(" -> ", &reading.remedy));
     visible(&format!("{who}: {} is {}{why}{remedy}", reading.name, reading.value))
 }
 
 fn human(health: &Health, status: &v1::StatusResponse, agents: &[v1::Agent], session: &Session) -> String {
-    let where_it_is = if session.is_embedded() { "embedded in this process".to_owned() } else { session.url().to_owned() };
+    let where_it_is =
+        if session.is_embedded() { "embedded in this process".to_owned() } else { session.url().to_owned() };
     let mut parts = vec![format!(
         "coordinator {} ({where_it_is}): {} jobs wait, {} under way\n{}",
         visible(&status.version),
@@ -115,10 +126,12 @@ fn human(health: &Health, status: &v1::StatusResponse, agents: &[v1::Agent], ses
     }
     let sensors = agents.iter().filter_map(|agent| Some((agent, agent.sensor.as_ref()?)));
     parts.extend(
-        sensors.map(|(agent, sensor)| format!("{}\n{}", visible(&agent.agent_id), readings(&sensor.readings))),
+        sensors
+            .map(|(agent, sensor)| format!("{}\n{}", visible(&agent.agent_id), readings(&sensor.readings))),
     );
     let verdict = std::iter::once(health.status.to_string());
-    let lines: Vec<String> = verdict.chain(health.reasons.iter().map(|reason| format!("  {reason}"))).collect();
+    let lines: Vec<String> =
+        verdict.chain(health.reasons.iter().map(|reason| format!("  {reason}"))).collect();
     parts.push(lines.join("\n") + "\n");
     parts.join("\n")
 }

@@ -83,7 +83,9 @@ fn needs_python() -> Result<(), Failed> {
 }
 
 fn unpack(folder: &Path) -> Result<(), Failed> {
-    let failed = |e: std::io::Error| Failed::system(format!("cannot unpack the example into {}: {e}", folder.display()));
+    let failed = |e: std::io::Error| {
+        Failed::system(format!("cannot unpack the example into {}: {e}", folder.display()))
+    };
     if folder.exists() {
         std::fs::remove_dir_all(folder).map_err(failed)?;
     }
@@ -132,13 +134,17 @@ fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 fn apply(tree: &Path, patch: &Path) -> Result<(), Failed> {
     let mut git = Command::new("git");
     // Wherever the data folder is, the tree is no part of a repository: git must not look for one above it.
-    git.args(["apply", "--whitespace=nowarn"]).arg(patch).env("GIT_CEILING_DIRECTORIES", tree.parent().unwrap_or(tree));
+    git.args(["apply", "--whitespace=nowarn"])
+        .arg(patch)
+        .env("GIT_CEILING_DIRECTORIES", tree.parent().unwrap_or(tree));
     let mut plain = Command::new("patch");
     plain.args(["--strip=1", "--quiet", "--input"]).arg(patch);
     for mut program in [git, plain] {
         let output = match program.current_dir(tree).env_remove("GIT_DIR").stdin(Stdio::null()).output() {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(e) => return Err(Failed::system(format!("cannot run {}: {e}", program.get_program().display()))),
+            Err(e) => {
+                return Err(Failed::system(format!("cannot run {}: {e}", program.get_program().display())));
+            }
             Ok(output) => output,
         };
         if output.status.success() {
@@ -151,7 +157,12 @@ fn apply(tree: &Path, patch: &Path) -> Result<(), Failed> {
 }
 
 /// Runs both compares and says whether they came out as they should.
-pub(crate) async fn run(args: &DemoArgs, prepared: Prepared, session: &Session, ui: &Ui) -> Result<ExitCode, Failed> {
+pub(crate) async fn run(
+    args: &DemoArgs,
+    prepared: Prepared,
+    session: &Session,
+    ui: &Ui,
+) -> Result<ExitCode, Failed> {
     let Prepared { folder, began } = prepared;
     let mut wrong = Vec::new();
     let mut told = Vec::new();
@@ -159,6 +170,7 @@ pub(crate) async fn run(args: &DemoArgs, prepared: Prepared, session: &Session, 
         ui.hint(&format!("base against {}: should be {}", change.name, change.expected));
         let report = compare(&folder, change, session, ui).await?;
         ui.report_alone(&report)?;
+        ui.gap()?;
         let got = report.decision().map_or_else(|| "NONE".to_owned(), |decision| decision.to_string());
         told.push(format!("{}={got}", change.name));
         if report.decision() != Some(change.expected) {
@@ -172,7 +184,11 @@ pub(crate) async fn run(args: &DemoArgs, prepared: Prepared, session: &Session, 
     }
     let seconds = began.elapsed().as_secs_f64();
     ui.hint(&format!("the demo took {seconds:.1}s"));
-    ui.machine_line(&format!("verdict=NONE demo={} {} elapsed_s={seconds:.1}", if wrong.is_empty() { "ok" } else { "odd" }, told.join(" ")))?;
+    ui.machine_line(&format!(
+        "verdict=NONE demo={} {} elapsed_s={seconds:.1}",
+        if wrong.is_empty() { "ok" } else { "odd" },
+        told.join(" ")
+    ))?;
     conclude(&wrong)
 }
 
@@ -194,7 +210,8 @@ fn conclude(wrong: &[(&Change, Report)]) -> Result<ExitCode, Failed> {
     let told: Vec<String> = wrong
         .iter()
         .map(|(change, report)| {
-            let got = report.decision().map_or_else(|| "no verdict".to_owned(), |decision| decision.to_string());
+            let got =
+                report.decision().map_or_else(|| "no verdict".to_owned(), |decision| decision.to_string());
             format!("{} should get {} and got {got}", change.name, change.expected)
         })
         .collect();
@@ -204,7 +221,9 @@ fn conclude(wrong: &[(&Change, Report)]) -> Result<ExitCode, Failed> {
         code => code,
     };
     let why = match first.decision() {
-        Some(_) => "if this machine is busy or its speed varies, noise may be why: `darwin check` tells, and another run may do better",
+        Some(_) => {
+            "if this machine is busy or its speed varies, noise may be why: `darwin check` tells, and another run may do better"
+        }
         None => "the report above says what failed",
     };
     Err(Failed::new(code, format!("the demo did not come out as it should: {}; {why}", told.join("; "))))
@@ -224,7 +243,9 @@ mod tests {
         assert!(text("base", "darwin.toml").contains("[suite.hotpath]"));
         assert!(folder.join("base/tests/unit").is_dir());
         let differs = |tree: &str| {
-            ["orderbook/book.py", "orderbook/engine.py"].iter().any(|file| text("base", file) != text(tree, file))
+            ["orderbook/book.py", "orderbook/engine.py"]
+                .iter()
+                .any(|file| text("base", file) != text(tree, file))
         };
         assert!(differs("faster") && differs("slower-20"));
     }

@@ -22,7 +22,9 @@ const MAX_TREE_FILES: usize = 100_000;
 pub(crate) fn run(args: &GateArgs, ui: &Ui) -> Result<ExitCode, Failed> {
     let (baseline, challenger) = sides(args)?;
     let policy = policy(&args.policy, Policy::default())?;
-    let read = |files: &[PathBuf]| files.iter().map(|file| read(args.format_in, file, ui)).collect::<Result<Vec<_>, _>>();
+    let read = |files: &[PathBuf]| {
+        files.iter().map(|file| read(args.format_in, file, ui)).collect::<Result<Vec<_>, _>>()
+    };
     let verdict = judge(policy, &read(&baseline)?, &read(&challenger)?)?;
     let header = Header {
         baseline: Some(side_name(&baseline)),
@@ -39,7 +41,9 @@ fn sides(args: &GateArgs) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Failed> {
     let (baseline, challenger) = match (&args.baseline_file, &args.challenger_file) {
         (Some(baseline), Some(challenger)) => (vec![baseline.clone()], vec![challenger.clone()]),
         (Some(_), None) => {
-            return Err(Failed::usage("name two files, the baseline's and the challenger's: darwin gate BASELINE CHALLENGER"));
+            return Err(Failed::usage(
+                "name two files, the baseline's and the challenger's: darwin gate BASELINE CHALLENGER",
+            ));
         }
         (None, _) => (args.baseline.clone(), args.challenger.clone()),
     };
@@ -74,8 +78,8 @@ pub(crate) fn policy(args: &PolicyArgs, mut policy: Policy) -> Result<Policy, Fa
         policy.primary = primary.clone();
     }
     if let Some(noise) = args.assumed_noise {
-        policy.assumed_noise =
-            darwin_gate::Ratio::new(noise.fraction()).map_err(|e| Failed::usage(format!("--assumed-noise: {e}")))?;
+        policy.assumed_noise = darwin_gate::Ratio::new(noise.fraction())
+            .map_err(|e| Failed::usage(format!("--assumed-noise: {e}")))?;
     }
     for (metric, margin) in &args.margin {
         let (mut metric_policy, _) = policy.for_metric(metric);
@@ -122,7 +126,8 @@ fn tree(folder: &Path) -> Result<Vec<TreeFile>, Failed> {
         if !found.file_type().is_file() || !formats::criterion_wants(&path) {
             continue;
         }
-        let cannot = |e: std::io::Error| Failed::usage(format!("cannot read {}: {e}", found.path().display()));
+        let cannot =
+            |e: std::io::Error| Failed::usage(format!("cannot read {}: {e}", found.path().display()));
         let bytes = read_bounded(found.path()).map_err(cannot)?;
         total_bytes += bytes.len();
         files.push(TreeFile { path, bytes });

@@ -24,7 +24,12 @@ pub(crate) fn project(args: &HistoryArgs) -> Result<String, Failed> {
 }
 
 /// Asks and shows.
-pub(crate) async fn run(args: &HistoryArgs, project: String, session: &Session, ui: &Ui) -> Result<ExitCode, Failed> {
+pub(crate) async fn run(
+    args: &HistoryArgs,
+    project: String,
+    session: &Session,
+    ui: &Ui,
+) -> Result<ExitCode, Failed> {
     let request = HistoryRequest {
         project,
         suite: args.suite.clone(),
@@ -38,7 +43,8 @@ pub(crate) async fn run(args: &HistoryArgs, project: String, session: &Session, 
         if points.is_empty() {
             return "nothing is recorded of that\n".to_owned();
         }
-        let head = ["RECORDED (UTC)", "JOB", "ROUND", "VARIANT", "BENCH", "METRIC", "VALUE", "SAMPLES", "BOX"];
+        let head =
+            ["RECORDED (UTC)", "JOB", "ROUND", "VARIANT", "BENCH", "METRIC", "VALUE", "SAMPLES", "BOX"];
         table(&head, points.iter().map(row).collect())
     };
     let json = || json!({ "schema": "darwin-history/1", "points": points.iter().map(point_json).collect::<Value>() });

@@ -55,7 +55,8 @@ const fn name(kind: BenchKind) -> &'static str {
 
 /// The project's name: that of the folder, with what cannot stand in a name replaced.
 fn project(folder: &Path) -> Result<ProjectName, Failed> {
-    let full = folder.canonicalize().map_err(|e| Failed::usage(format!("cannot read {}: {e}", folder.display())))?;
+    let full =
+        folder.canonicalize().map_err(|e| Failed::usage(format!("cannot read {}: {e}", folder.display())))?;
     let name = full.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let plain = |c: char| if c.is_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
     let name: String = name.chars().map(plain).take(100).collect();
@@ -87,7 +88,9 @@ fn kind_of(path: &Path) -> Option<BenchKind> {
     let says = |word: &str| read_small(path).is_ok_and(|text| text.contains(word));
     let python_setup = matches!(file, "pyproject.toml" | "setup.cfg" | "setup.py" | "tox.ini" | "Pipfile")
         || (file.starts_with("requirements") && extension == "txt");
-    if python_setup && says("pytest-benchmark") || extension == "py" && file.contains("test") && says("(benchmark") {
+    if python_setup && says("pytest-benchmark")
+        || extension == "py" && file.contains("test") && says("(benchmark")
+    {
         return Some(BenchKind::PytestBenchmark);
     }
     if file == "Cargo.toml" && says("criterion") {
@@ -114,7 +117,10 @@ mod tests {
         assert_eq!(detect(dir.path()), [BenchKind::Hyperfine]);
         write("rust/Cargo.toml", "[dev-dependencies]\ncriterion = \"0.5\"");
         write("requirements-dev.txt", "pytest-benchmark==4.0.0");
-        assert_eq!(detect(dir.path()), [BenchKind::PytestBenchmark, BenchKind::Criterion, BenchKind::Hyperfine]);
+        assert_eq!(
+            detect(dir.path()),
+            [BenchKind::PytestBenchmark, BenchKind::Criterion, BenchKind::Hyperfine]
+        );
     }
 
     #[test]

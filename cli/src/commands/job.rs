@@ -1,6 +1,8 @@
 //! `darwin job`: the queue.
 
-use darwin_proto::v1::{self, CancelJobRequest, GetJobRequest, ListJobsRequest, LogsRequest, RetryJobRequest};
+use darwin_proto::v1::{
+    self, CancelJobRequest, GetJobRequest, ListJobsRequest, LogsRequest, RetryJobRequest,
+};
 use darwin_shared::exit_code::ExitCode;
 use serde_json::{Value, json};
 
@@ -55,7 +57,10 @@ async fn list(args: &JobListArgs, session: &Session, ui: &Ui) -> Result<ExitCode
                 job.summary.clone(),
             ]
         });
-        let text = table(&["JOB", "STATE", "KIND", "SUITE", "VARIANTS", "BOX", "SUBMITTED (UTC)", ""], rows.collect());
+        let text = table(
+            &["JOB", "STATE", "KIND", "SUITE", "VARIANTS", "BOX", "SUBMITTED (UTC)", ""],
+            rows.collect(),
+        );
         match page.jobs.last() {
             Some(last) if page.more => format!("{text}more: --before {}\n", last.job_id),
             _ => text,
@@ -101,8 +106,11 @@ fn human(job: &v1::Job) -> String {
         ("baseline", header.baseline.unwrap_or_default()),
         ("challenger", header.challenger.unwrap_or_default()),
         ("submitted", format!("{} UTC by {}", utc(job.submitted_unix_ms), job.submitter)),
-        ("waits for", job.waits_for.clone()),
-        ("before it", Some(job.queue_position).filter(|jobs| *jobs > 0).map(|n| n.to_string()).unwrap_or_default()),
+        ("waits", job.waits_for.clone()),
+        (
+            "before it",
+            Some(job.queue_position).filter(|jobs| *jobs > 0).map(|n| n.to_string()).unwrap_or_default(),
+        ),
     ];
     if let Some(progress) = &job.progress {
         rows.push(("phase", progress.phase.clone()));
@@ -115,7 +123,9 @@ fn human(job: &v1::Job) -> String {
         rows.push(("attempt", format!("{} at {}: {end}", attempt.number, attempt.agent)));
     }
     let rows = rows.into_iter().filter(|(_, value)| !value.is_empty());
-    table(&["", ""], rows.map(|(name, value)| vec![name.to_owned(), value]).collect()).trim_start_matches('\n').to_owned()
+    table(&["", ""], rows.map(|(name, value)| vec![name.to_owned(), value]).collect())
+        .trim_start_matches('\n')
+        .to_owned()
 }
 
 fn job_json(job: &v1::Job) -> Value {

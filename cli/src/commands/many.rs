@@ -80,7 +80,9 @@ async fn reopened(
 ) -> Result<Streaming<FinishedJob>, Failed> {
     let failed = call(session.url());
     if !all_accepted {
-        return Err(Failed::system("the coordinator went away while jobs were being submitted; some of them are in its queue"));
+        return Err(Failed::system(
+            "the coordinator went away while jobs were being submitted; some of them are in its queue",
+        ));
     }
     tokio::time::sleep(BEFORE_ASKING_AGAIN).await;
     let mut jobs = client(session.channel());
@@ -160,9 +162,16 @@ impl Tally {
     fn report(&self, elapsed: Duration, ui: &Ui) -> Result<ExitCode, Failed> {
         self.bar.finish_and_clear();
         let per_second = f64::from(self.count) / elapsed.as_secs_f64().max(1e-9);
-        let states: Vec<String> = self.by_state.iter().map(|(state, jobs)| format!("{jobs} {state}")).collect();
+        let states: Vec<String> =
+            self.by_state.iter().map(|(state, jobs)| format!("{jobs} {state}")).collect();
         let states = states.join(", ");
-        let human = || format!("{} jobs in {:.2}s, {per_second:.0} jobs/s: {states}\n", self.count, elapsed.as_secs_f64());
+        let human = || {
+            format!(
+                "{} jobs in {:.2}s, {per_second:.0} jobs/s: {states}\n",
+                self.count,
+                elapsed.as_secs_f64()
+            )
+        };
         let json = || {
             json!({
                 "schema": "darwin-jobs/1",
@@ -173,8 +182,13 @@ impl Tally {
             })
         };
         ui.show("measure --count", human, json)?;
-        let machine: Vec<String> = self.by_state.iter().map(|(state, jobs)| format!("{state}={jobs}")).collect();
-        ui.machine_line(&format!("verdict=NONE jobs={} jobs_per_second={per_second:.1} {}", self.count, machine.join(" ")))?;
+        let machine: Vec<String> =
+            self.by_state.iter().map(|(state, jobs)| format!("{state}={jobs}")).collect();
+        ui.machine_line(&format!(
+            "verdict=NONE jobs={} jobs_per_second={per_second:.1} {}",
+            self.count,
+            machine.join(" ")
+        ))?;
         Ok(self.code())
     }
 

@@ -97,7 +97,12 @@ fn suite_name(command: &Command) -> String {
 }
 
 /// Submits what was prepared, once or many times.
-pub(crate) async fn run(args: &MeasureArgs, prepared: Prepared, session: &Session, ui: &Ui) -> Result<ExitCode, Failed> {
+pub(crate) async fn run(
+    args: &MeasureArgs,
+    prepared: Prepared,
+    session: &Session,
+    ui: &Ui,
+) -> Result<ExitCode, Failed> {
     let Prepared { spec, blobs } = prepared;
     if let Some(count) = args.count {
         return many::run(&spec, &blobs, count, args.quiet_jobs, session, ui).await;

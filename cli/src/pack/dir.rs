@@ -20,7 +20,9 @@ pub(super) fn pack(folder: &Path, files: &Files) -> Result<Packed, PackError> {
     let mut entries = Vec::new();
     let mut blobs = Blobs::default();
     let mut dropped = 0;
-    for found in WalkBuilder::new(folder).hidden(false).filter_entry(|entry| entry.file_name() != ".git").build() {
+    for found in
+        WalkBuilder::new(folder).hidden(false).filter_entry(|entry| entry.file_name() != ".git").build()
+    {
         let found = found.map_err(|e| PackError::Read {
             what: folder.display().to_string(),
             source: e.into_io_error().unwrap_or_else(|| std::io::Error::other("the walk through it failed")),
@@ -30,7 +32,10 @@ pub(super) fn pack(folder: &Path, files: &Files) -> Result<Packed, PackError> {
             continue;
         }
         let path = found.path().strip_prefix(folder).unwrap_or(found.path());
-        let path = path.to_str().ok_or_else(|| PackError::NotUtf8(path.display().to_string().escape_debug().to_string()))?.to_owned();
+        let path = path
+            .to_str()
+            .ok_or_else(|| PackError::NotUtf8(path.display().to_string().escape_debug().to_string()))?
+            .to_owned();
         if !wants(files, &path) {
             dropped += 1;
             continue;
@@ -51,7 +56,10 @@ fn node(path: &Path, blobs: &mut Blobs) -> Result<Node, PackError> {
     let meta = std::fs::symlink_metadata(path).map_err(PackError::read(path))?;
     if meta.is_symlink() {
         let target = std::fs::read_link(path).map_err(PackError::read(path))?;
-        let target = target.to_str().ok_or_else(|| PackError::NotUtf8(target.display().to_string().escape_debug().to_string()))?.to_owned();
+        let target = target
+            .to_str()
+            .ok_or_else(|| PackError::NotUtf8(target.display().to_string().escape_debug().to_string()))?
+            .to_owned();
         return Ok(Node::Link { target });
     }
     let executable = meta.permissions().mode() & 0o111 != 0;
@@ -92,7 +100,9 @@ mod tests {
             .entries()
             .iter()
             .map(|entry| match &entry.node {
-                Node::File { executable, size_bytes, .. } => format!("{} {size_bytes} {executable}", entry.path),
+                Node::File { executable, size_bytes, .. } => {
+                    format!("{} {size_bytes} {executable}", entry.path)
+                }
                 Node::Link { target } => format!("{} -> {target}", entry.path),
             })
             .collect();

@@ -72,7 +72,8 @@ impl<'a> Repository<'a> {
     /// The end of a sentence that offers refs like `name`.
     fn near(&self, name: &str) -> String {
         let format = "--format=%(refname:short)";
-        let Ok(output) = self.run("for-each-ref", &[format, "refs/heads", "refs/tags", "refs/remotes"]) else {
+        let Ok(output) = self.run("for-each-ref", &[format, "refs/heads", "refs/tags", "refs/remotes"])
+        else {
             return String::new();
         };
         let text = String::from_utf8_lossy(&output.stdout);
@@ -83,7 +84,8 @@ impl<'a> Repository<'a> {
             .filter(|(likeness, _)| *likeness >= LIKE_ENOUGH)
             .collect();
         like.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let offers: Vec<String> = like.iter().take(MAX_OFFERS).map(|(_, known)| format!("`{known}`")).collect();
+        let offers: Vec<String> =
+            like.iter().take(MAX_OFFERS).map(|(_, known)| format!("`{known}`")).collect();
         match offers.as_slice() {
             [] if text.trim().is_empty() => ": the repository has no commits or branches yet".to_owned(),
             [] => "; `git branch --all` lists the branches (is it fetched?)".to_owned(),
@@ -114,7 +116,9 @@ impl<'a> Repository<'a> {
         };
         let mut stderr = Vec::new();
         if let Some(pipe) = child.stderr.take() {
-            pipe.take(MAX_COMPLAINT_BYTES).read_to_end(&mut stderr).map_err(PackError::read("git's errors"))?;
+            pipe.take(MAX_COMPLAINT_BYTES)
+                .read_to_end(&mut stderr)
+                .map_err(PackError::read("git's errors"))?;
         }
         let status = child.wait().map_err(PackError::read("the git program"))?;
         // A broken archive is git's fault only if git says so; what we refused in it comes first.
@@ -164,8 +168,9 @@ fn read_archive(
     for item in archive.entries().map_err(bad_archive())? {
         let mut item = item.map_err(bad_archive())?;
         let path = item.path_bytes().into_owned();
-        let path = String::from_utf8(path)
-            .map_err(|e| PackError::NotUtf8(String::from_utf8_lossy(e.as_bytes()).escape_debug().to_string()))?;
+        let path = String::from_utf8(path).map_err(|e| {
+            PackError::NotUtf8(String::from_utf8_lossy(e.as_bytes()).escape_debug().to_string())
+        })?;
         let kind = item.header().entry_type();
         if !matches!(kind, EntryType::Regular | EntryType::Continuous | EntryType::Symlink) {
             continue;
@@ -179,7 +184,8 @@ fn read_archive(
         }
         let node = if kind == EntryType::Symlink {
             let target = item.link_name_bytes().unwrap_or_default().into_owned();
-            let target = String::from_utf8(target).map_err(|_| PackError::NotUtf8(format!("that {path} links to")))?;
+            let target =
+                String::from_utf8(target).map_err(|_| PackError::NotUtf8(format!("that {path} links to")))?;
             Node::Link { target }
         } else {
             let size_bytes = item.size();
@@ -214,7 +220,9 @@ impl Noticed {
     fn warnings(&self, name: &str) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.submodules {
-            warnings.push(format!("`{name}` has submodules, which are not packed; dir:PATH packs a full checkout"));
+            warnings.push(format!(
+                "`{name}` has submodules, which are not packed; dir:PATH packs a full checkout"
+            ));
         }
         if self.lfs_pointers > 0 {
             let count = self.lfs_pointers;
@@ -302,7 +310,10 @@ mod tests {
         repo.commit();
         repo.git(&["commit", "--quiet", "--allow-empty", "--message=y"]);
         let root = repo.root("");
-        assert_eq!(pack("main", &root).unwrap().variant.source, pack("main~1", &root).unwrap().variant.source);
+        assert_eq!(
+            pack("main", &root).unwrap().variant.source,
+            pack("main~1", &root).unwrap().variant.source
+        );
     }
 
     #[test]

@@ -35,7 +35,9 @@ pub(crate) enum ReferenceError {
         example: &'static str,
     },
     /// A path on the box that is not absolute.
-    #[error("`path:{0}` is not absolute: it names a folder on the box, so it must start with `/`; a folder here is dir:{0}")]
+    #[error(
+        "`path:{0}` is not absolute: it names a folder on the box, so it must start with `/`; a folder here is dir:{0}"
+    )]
     Relative(String),
     /// Planned and not there.
     #[error("`{what}` is not yet available: {instead}")]
@@ -107,10 +109,11 @@ mod tests {
 
     #[test]
     fn refusals_say_what_would_be_right() {
-        let texts: Vec<String> = ["", "dir:", "path:", "path:x", "image:a", "champion", "--all", "a b", "a\u{1b}[2J"]
-            .iter()
-            .map(|text| text.parse::<Reference>().unwrap_err().to_string())
-            .collect();
+        let texts: Vec<String> =
+            ["", "dir:", "path:", "path:x", "image:a", "champion", "--all", "a b", "a\u{1b}[2J"]
+                .iter()
+                .map(|text| text.parse::<Reference>().unwrap_err().to_string())
+                .collect();
         insta::assert_snapshot!(texts.join("\n"));
     }
 }

@@ -11,7 +11,10 @@ fn init_writes_a_file_that_reads_and_never_overwrites() {
     let text = std::fs::read_to_string(home.path().join("darwin.toml")).unwrap();
     assert!(text.contains("pytest-benchmark") && text.contains('#'), "{text}");
     // It is good enough to be submitted: what is missing is only a commit to compare.
-    let compare = darwin(home.path()).args(["compare", "--baseline", "dir:a", "--challenger", "dir:b"]).output().unwrap();
+    let compare = darwin(home.path())
+        .args(["compare", "--baseline", "dir:a", "--challenger", "dir:b"])
+        .output()
+        .unwrap();
     assert!(stderr(&compare).contains("cannot read a"), "{}", stderr(&compare));
 
     std::fs::write(home.path().join("darwin.toml"), "mine").unwrap();
@@ -25,7 +28,8 @@ fn init_writes_a_file_that_reads_and_never_overwrites() {
 fn a_bad_darwin_toml_is_shown_with_its_line() {
     let home = tempfile::tempdir().unwrap();
     std::fs::write(home.path().join("darwin.toml"), "project = \"p\"\n[suite.a]\nrunn = \"true\"\n").unwrap();
-    let output = darwin(home.path()).args(["compare", "--baseline", "main", "--challenger", "HEAD"]).output().unwrap();
+    let output =
+        darwin(home.path()).args(["compare", "--baseline", "main", "--challenger", "HEAD"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let text = stderr(&output);
     assert!(text.contains("runn = \"true\"") && text.contains("darwin.toml"), "{text}");
@@ -35,7 +39,8 @@ fn a_bad_darwin_toml_is_shown_with_its_line() {
 #[test]
 fn without_darwin_toml_it_says_how_to_get_one() {
     let home = tempfile::tempdir().unwrap();
-    let output = darwin(home.path()).args(["compare", "--baseline", "main", "--challenger", "HEAD"]).output().unwrap();
+    let output =
+        darwin(home.path()).args(["compare", "--baseline", "main", "--challenger", "HEAD"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("darwin init"), "{}", stderr(&output));
 }

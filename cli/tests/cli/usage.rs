@@ -59,7 +59,13 @@ fn completions_know_the_commands() {
 #[test]
 fn an_absent_coordinator_is_code_7_and_says_what_to_do() {
     // Port 1 is reserved: nobody answers there.
-    for args in [&["job", "list"][..], &["agent", "list"], &["check"], &["verdict", "show", "x"], &["measure", "--", "true"]] {
+    for args in [
+        &["job", "list"][..],
+        &["agent", "list"],
+        &["check"],
+        &["verdict", "show", "x"],
+        &["measure", "--", "true"],
+    ] {
         let output = run(&[&["--coordinator", "127.0.0.1:1"], args].concat());
         assert_eq!(output.status.code(), Some(7), "{args:?}: {}", stderr(&output));
         assert!(stderr(&output).contains("http://127.0.0.1:1") && stderr(&output).contains("--coordinator"));

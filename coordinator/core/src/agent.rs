@@ -21,8 +21,10 @@ pub struct Agent {
     pub sensor: SensorReport,
     /// Its connection, while it has one.
     pub link: Option<LinkId>,
-    /// What it could take on, less what was granted since it said so.
-    pub offer: Offer,
+    /// What it said that it could take on, less what it accepted since.
+    pub(crate) offer: Offer,
+    /// What was granted to it and neither accepted nor declined yet.
+    pub(crate) promised: Offer,
     /// Whether an operator drained it.
     pub drained: bool,
     /// The attempts granted to it that have not ended.
@@ -40,17 +42,23 @@ impl Agent {
             sensor: SensorReport::of(Vec::new()),
             link: None,
             offer: Offer::default(),
+            promised: Offer::default(),
             drained: false,
             attempts: BTreeSet::new(),
             heard_at: now,
         }
     }
 
+    /// What it could take on now.
+    pub fn room(&self) -> Offer {
+        self.offer.less(self.promised)
+    }
+
     /// Whether it may be granted anything now.
     pub fn takes_work(&self) -> bool {
         self.link.is_some()
             && !self.drained
-            && self.offer.credits > 0
+            && self.room().credits > 0
             && self.sensor.status != SensorStatus::Down
     }
 
@@ -61,7 +69,7 @@ impl Agent {
             (Some(_), true, _) if self.attempts.is_empty() => AgentState::Drained,
             (Some(_), true, _) => AgentState::Draining,
             (Some(_), false, SensorStatus::Down) => AgentState::Unhealthy,
-            (Some(_), false, SensorStatus::Ok | SensorStatus::Degraded) if self.offer.free_cores == 0 => {
+            (Some(_), false, SensorStatus::Ok | SensorStatus::Degraded) if self.room().free_cores == 0 => {
                 AgentState::Busy
             }
             (Some(_), false, SensorStatus::Ok | SensorStatus::Degraded) => AgentState::Ready,

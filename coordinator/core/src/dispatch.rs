@@ -5,7 +5,7 @@ use darwin_shared::state::{AttemptOutcome, AttemptRecord, JobState, LossCause, O
 
 use crate::action::{Action, ToAgent};
 use crate::agent::{Agent, Needs};
-use crate::event::Now;
+use crate::event::{Now, Offer};
 use crate::live::Live;
 use crate::state::Core;
 
@@ -83,8 +83,7 @@ impl Core {
         let spec = job.submitted.spec.clone();
         self.queue.attempt_began(&spec.project);
         entry.attempts.insert(attempt);
-        entry.offer.credits = entry.offer.credits.saturating_sub(1);
-        entry.offer.free_cores = entry.offer.free_cores.saturating_sub(spec.cores.count);
+        entry.promised = entry.promised.and(Offer::taken_by(&spec));
         self.lost_timers.insert((lost_at, id));
         out.push(Action::Send { link, message: ToAgent::Assign { attempt, epoch, spec } });
         out.push(Action::JobChanged(id));
@@ -131,7 +130,7 @@ impl Core {
 
 /// Sorts agents: most free cores first, then fewest attempts.
 fn emptiness(agent: &Agent) -> (std::cmp::Reverse<u32>, usize) {
-    (std::cmp::Reverse(agent.offer.free_cores), agent.attempts.len())
+    (std::cmp::Reverse(agent.room().free_cores), agent.attempts.len())
 }
 
 fn is_busy(cause: &LossCause) -> bool {

@@ -128,6 +128,29 @@ pub struct Offer {
     pub free_cores: u32,
 }
 
+impl Offer {
+    /// What one attempt on so many cores takes of an offer.
+    pub(crate) fn taken_by(spec: &JobSpec) -> Self {
+        Self { credits: 1, free_cores: spec.cores.count }
+    }
+
+    /// What is left without `taken`.
+    pub(crate) fn less(self, taken: Self) -> Self {
+        Self {
+            credits: self.credits.saturating_sub(taken.credits),
+            free_cores: self.free_cores.saturating_sub(taken.free_cores),
+        }
+    }
+
+    /// Both together.
+    pub(crate) fn and(self, more: Self) -> Self {
+        Self {
+            credits: self.credits.saturating_add(more.credits),
+            free_cores: self.free_cores.saturating_add(more.free_cores),
+        }
+    }
+}
+
 /// What an agent says after its hello.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FromAgent {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use darwin_shared::state::JobState;
+use darwin_shared::state::{JobState, Phase};
 
-use crate::agent::Needs;
+use crate::agent::{Agent, Needs};
+use crate::event::Offer;
 use crate::state::Core;
 
 impl Core {
@@ -47,12 +48,25 @@ impl Core {
         let live = self.jobs.values().filter(|job| job.live.is_some()).count();
         ensure(self.lost_timers.len() == live, || "a lease timer belongs to no attempt".to_owned())?;
         for agent in self.agents.values() {
+            self.check_promises(agent)?;
             for attempt in &agent.attempts {
                 let held = self.jobs.get(&attempt.job).is_some_and(|job| job.live_id() == Some(*attempt));
                 ensure(held, || format!("agent {} is said to have {attempt}, which is not live", agent.id))?;
             }
         }
         Ok(())
+    }
+
+    fn check_promises(&self, agent: &Agent) -> Result<(), String> {
+        let promised = agent
+            .attempts
+            .iter()
+            .filter_map(|attempt| self.jobs.get(&attempt.job))
+            .filter(|job| job.live.as_ref().is_some_and(|live| live.phase == Phase::Granted))
+            .fold(Offer::default(), |sum, job| sum.and(Offer::taken_by(job.spec())));
+        ensure(promised == agent.promised, || {
+            format!("agent {} was promised {promised:?}, and {:?} is on the books", agent.id, agent.promised)
+        })
     }
 
     fn check_epochs(&self, job: &crate::job::Job) -> Result<(), String> {

@@ -22,13 +22,15 @@ impl Core {
         }
         self.links.insert(link, id.clone());
         let drained = self.agent_records.get(&id).is_some_and(|(_, record)| record.drained);
-        let known = self.agents.remove(&id).map(|agent| agent.attempts).unwrap_or_default();
+        let (known, promised) =
+            self.agents.remove(&id).map(|agent| (agent.attempts, agent.promised)).unwrap_or_default();
         let agent = Agent {
             id: id.clone(),
             facts: Some(facts),
             sensor,
             link: Some(link),
             offer: Offer::default(),
+            promised,
             drained,
             attempts: known,
             heard_at: now.mono,
@@ -77,16 +79,20 @@ impl Core {
             .map(|attempt| attempt.job)
             .collect();
         for job in forgotten {
-            self.lose(now, job, &LossCause::AgentRestarted, out);
+            if !self.repeat_promise(now, link, job, out) {
+                self.lose(now, job, &LossCause::AgentRestarted, out);
+            }
         }
         for HeldAttempt { attempt, epoch, rounds, live: _, end } in held {
             self.extend_lease(now, attempt.job);
+            self.accepted(attempt.job);
             let in_core = self.live_rounds(attempt.job);
             if self.jobs.get(&attempt.job).is_some_and(|job| job.record.cancel.is_some()) && end.is_none() {
                 let message = ToAgent::Cancel { attempt: *attempt, epoch: *epoch };
                 out.push(Action::Send { link, message });
             }
-            if in_core < *rounds {
+            // Of an ended one, the end asks for what is missing.
+            if in_core < *rounds && end.is_none() {
                 let message = ToAgent::Replay { attempt: *attempt, from_round: in_core };
                 out.push(Action::Send { link, message });
             }
@@ -94,6 +100,21 @@ impl Core {
                 self.ended(now, link, *attempt, end.clone(), out);
             }
         }
+    }
+
+    /// Assigns an attempt once more that never reached its agent: the link was cut before. Nobody is to blame for it.
+    fn repeat_promise(&mut self, now: Now, link: LinkId, id: JobId, out: &mut Vec<Action>) -> bool {
+        let Some(job) = self.jobs.get(&id).filter(|job| job.record.cancel.is_none()) else {
+            return false;
+        };
+        let Some(attempt) = job.live_id() else { return false };
+        let Some(live) = job.live.as_ref().filter(|live| live.phase == Phase::Granted) else {
+            return false;
+        };
+        let message = ToAgent::Assign { attempt, epoch: live.epoch, spec: job.submitted.spec.clone() };
+        out.push(Action::Send { link, message });
+        self.extend_lease(now, id);
+        true
     }
 
     fn live_rounds(&self, job: JobId) -> u32 {
@@ -121,25 +142,25 @@ impl Core {
     }
 
     pub(crate) fn offered(&mut self, agent: &AgentId, offer: Offer) {
-        // What was granted and not yet accepted was on its way when the agent made this offer.
-        let unseen: Vec<u32> = self
-            .agents
-            .get(agent)
-            .into_iter()
-            .flat_map(|entry| entry.attempts.iter())
-            .filter_map(|attempt| self.jobs.get(&attempt.job))
-            .filter(|job| job.live.as_ref().is_some_and(|live| live.phase == Phase::Granted))
-            .map(|job| job.submitted.spec.cores.count)
-            .collect();
-        let Some(entry) = self.agents.get_mut(agent) else {
+        // What is promised was on its way when the agent made this offer: it still counts against it.
+        if let Some(entry) = self.agents.get_mut(agent) {
+            entry.offer = offer;
+            self.dispatch_wanted |= entry.takes_work();
+        }
+    }
+
+    /// The agent has this attempt: a promise was kept, and its offer is smaller by it until it makes a new one.
+    fn accepted(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(live) = job.live.as_mut().filter(|live| live.phase == Phase::Granted) else {
             return;
         };
-        let count = u32::try_from(unseen.len()).unwrap_or(u32::MAX);
-        entry.offer = Offer {
-            credits: offer.credits.saturating_sub(count),
-            free_cores: offer.free_cores.saturating_sub(unseen.iter().sum()),
-        };
-        self.dispatch_wanted |= entry.takes_work();
+        live.phase = Phase::Accepted;
+        if let Some(entry) = self.agents.get_mut(&live.agent) {
+            let taken = Offer::taken_by(&job.submitted.spec);
+            entry.promised = entry.promised.less(taken);
+            entry.offer = entry.offer.less(taken);
+        }
     }
 
     pub(crate) fn sensed(&mut self, agent: &AgentId, report: SensorReport) {
@@ -164,6 +185,7 @@ impl Core {
                 continue;
             }
             self.extend_lease(now, attempt.job);
+            self.accepted(attempt.job);
             if let Some(live) = self.jobs.get_mut(&attempt.job).and_then(|job| job.live.as_mut()) {
                 live.invocations = *invocations;
             }
@@ -184,11 +206,17 @@ impl Core {
             return;
         }
         self.extend_lease(now, attempt.job);
+        if let AttemptEvent::Refused(cause) = event {
+            self.refused(now, agent, attempt, cause, out);
+            return;
+        }
+        self.accepted(attempt.job);
         let Some(live) = self.jobs.get_mut(&attempt.job).and_then(|job| job.live.as_mut()) else {
             return;
         };
         match event {
-            AttemptEvent::Accepted => live.phase = Phase::Accepted,
+            // Said again, it takes nothing back.
+            AttemptEvent::Accepted | AttemptEvent::Refused(_) => {}
             AttemptEvent::Staging(Stage::Fetch | Stage::Setup | Stage::Check | Stage::Run | Stage::Read) => {
                 live.phase = Phase::Staging;
             }
@@ -197,10 +225,6 @@ impl Core {
                 live.phase = Phase::Running { round: live.rounds };
                 live.cpus = cpus;
                 live.isolation = isolation;
-            }
-            AttemptEvent::Refused(cause) => {
-                self.refused(now, agent, attempt, cause, out);
-                return;
             }
             AttemptEvent::Ended(end) => {
                 self.ended(now, link, attempt, end, out);
@@ -237,8 +261,14 @@ impl Core {
         cause: RefusalCause,
         out: &mut Vec<Action>,
     ) {
-        // Until its next offer: it has just said that it wants nothing.
-        if let Some(entry) = self.agents.get_mut(agent) {
+        let wants_nothing = match cause {
+            RefusalCause::Busy | RefusalCause::Unhealthy(_) => true,
+            // It declines this job, not the next: and of an offer that did not change it will not speak again.
+            RefusalCause::Policy(_) | RefusalCause::Unsupported(_) | RefusalCause::StaleEpoch => false,
+        };
+        if let Some(entry) = self.agents.get_mut(agent)
+            && wants_nothing
+        {
             entry.offer = Offer::default();
         }
         self.lose(now, attempt.job, &LossCause::Refused(cause), out);
@@ -257,11 +287,12 @@ impl Core {
             // The verdict stands, or another attempt took over: these rounds change nothing.
             out.push(Action::Send {
                 link,
-                message: ToAgent::Ack { attempt, epoch, rounds: round + 1, stop: true },
+                message: ToAgent::Ack { attempt, epoch, rounds: round.saturating_add(1), stop: true },
             });
             return;
         }
         self.extend_lease(now, attempt.job);
+        self.accepted(attempt.job);
         let due = self.live_rounds(attempt.job);
         match round.cmp(&due) {
             std::cmp::Ordering::Less => {

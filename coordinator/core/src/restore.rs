@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use darwin_shared::ids::{AgentId, AttemptId, JobId};
-use darwin_shared::state::{JobState, LossCause};
+use darwin_shared::state::{JobState, LossCause, Phase};
 
 use crate::action::Action;
 use crate::agent::Agent;
@@ -47,6 +47,8 @@ impl Core {
         core.epoch = restored.epochs.1.reserved;
         core.epochs = restored.epochs;
         for (agent, version, record) in restored.agents {
+            let known = Agent { drained: record.drained, ..Agent::unheard(agent.clone(), now.mono) };
+            core.agents.insert(agent.clone(), known);
             core.agent_records.insert(agent, (version, record));
         }
         for job in restored.jobs {
@@ -91,7 +93,9 @@ impl Core {
             (attempt, live)
         });
         match live {
-            Some((attempt, Ok(live))) => {
+            Some((attempt, Ok(mut live))) => {
+                // It may have been: what its agent does not know of it, was lost with the agent's own memory.
+                live.phase = Phase::Accepted;
                 self.queue.attempt_began(&job.submitted.spec.project);
                 self.lost_timers.insert((lost_at, id));
                 job.live = Some(Box::new(live));

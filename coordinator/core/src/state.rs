@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use darwin_shared::ids::{AgentId, Epoch, JobId};
-use darwin_shared::state::{AttemptOutcome, JobState, Outcome};
+use darwin_shared::state::{AttemptOutcome, JobState, Outcome, Phase};
 
 use crate::action::{Action, Answer, Refusal};
 use crate::agent::{Agent, Needs};
-use crate::event::{Caller, Event, FromAgent, LinkId, Now};
+use crate::event::{Caller, Event, FromAgent, LinkId, Now, Offer};
 use crate::job::Job;
 use crate::queue::Queue;
 use crate::record::{AgentRecord, EpochRecord, Value, Write};
@@ -159,6 +159,10 @@ impl Core {
         self.queue.attempt_ended(&job.submitted.spec.project);
         if let Some(agent) = self.agents.get_mut(&live.agent) {
             agent.attempts.remove(&attempt);
+            if live.phase == Phase::Granted {
+                agent.promised = agent.promised.less(Offer::taken_by(&job.submitted.spec));
+                self.dispatch_wanted = true;
+            }
         }
     }
 
@@ -194,7 +198,10 @@ impl Core {
         self.recent.insert(job.id, job);
         while self.recent.len() > self.settings.recent_max {
             if let Some((_, old)) = self.recent.pop_first() {
-                self.requests.remove(&old.submitted.request_id);
+                let request = &old.submitted.request_id;
+                if self.requests.get(request) == Some(&old.id) {
+                    self.requests.remove(request);
+                }
             }
         }
     }

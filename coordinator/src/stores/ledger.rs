@@ -141,7 +141,19 @@ pub trait Ledger: Send {
     /// Records with ids below `before`, highest id first; at most `limit` and [`PAGE_MAX`].
     fn newest(&mut self, kind: Kind, before: Option<&str>, limit: usize) -> Result<Vec<Stored>, LedgerError>;
 
-    /// What changed after a revision, oldest first; at most [`PAGE_MAX`]. Of a record that changed more than once, only
-    /// the last change is there.
+    /// What changed after a revision, oldest first. Of a record that changed more than once, only the last change is
+    /// there. A page has whole commits, so that a follower goes on from its last revision: at most [`PAGE_MAX`] changes,
+    /// unless a single commit has more.
     fn changes(&mut self, after_revision: u64) -> Result<Vec<Change>, LedgerError>;
+}
+
+/// Cuts changes that may go beyond a page to whole commits; gives the revision of a commit that is larger than a page.
+pub(super) fn cut_to_commits(changes: &mut Vec<Change>) -> Option<u64> {
+    let first = changes.first().map(|change| change.revision)?;
+    let beyond = changes.get(PAGE_MAX).map(|change| change.revision)?;
+    if first == beyond {
+        return Some(first);
+    }
+    changes.retain(|change| change.revision < beyond);
+    None
 }

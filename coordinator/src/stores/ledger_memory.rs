@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::ledger::{Change, CommitError, Kind, Ledger, LedgerError, PAGE_MAX, Stored, StoredWrite};
+use super::ledger::{Change, CommitError, Kind, Ledger, LedgerError, PAGE_MAX, Stored, StoredWrite, cut_to_commits};
 
 #[derive(Debug, Clone)]
 struct Entry {
@@ -69,7 +69,9 @@ impl Ledger for MemoryLedger {
             })
             .collect();
         changes.sort_by(|a, b| (a.revision, a.kind, &a.record.id).cmp(&(b.revision, b.kind, &b.record.id)));
-        changes.truncate(PAGE_MAX);
+        if let Some(large) = cut_to_commits(&mut changes) {
+            changes.retain(|change| change.revision == large);
+        }
         Ok(changes)
     }
 }

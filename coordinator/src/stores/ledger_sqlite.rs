@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::ledger::{Change, CommitError, Kind, Ledger, LedgerError, PAGE_MAX, Stored, StoredWrite};
+use super::ledger::{Change, CommitError, Kind, Ledger, LedgerError, PAGE_MAX, Stored, StoredWrite, cut_to_commits};
 
 /// The schema that this code reads and writes.
 const SCHEMA: i64 = 1;
@@ -100,6 +100,16 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     Ok(Stored { id: row.get(0)?, version: row.get(1)?, value: row.get(2)? })
 }
 
+fn changes_of(mut rows: rusqlite::Rows<'_>) -> Result<Vec<Change>, LedgerError> {
+    let mut changes = Vec::new();
+    while let Some(row) = rows.next()? {
+        let number = row.get(4)?;
+        let kind = Kind::from_number(number).ok_or(LedgerError::UnknownKind(number))?;
+        changes.push(Change { revision: row.get(3)?, kind, record: stored(row)? });
+    }
+    Ok(changes)
+}
+
 impl Ledger for SqliteLedger {
     fn commit(&mut self, writes: &[StoredWrite]) -> Result<(), CommitError> {
         let revision = self.revision + 1;
@@ -137,18 +147,17 @@ impl Ledger for SqliteLedger {
     }
 
     fn changes(&mut self, after_revision: u64) -> Result<Vec<Change>, LedgerError> {
-        let mut query = self.connection.prepare_cached(
+        let mut page = self.connection.prepare_cached(
             "SELECT id, version, value, revision, kind FROM record WHERE revision > ?1
              ORDER BY revision, kind, id LIMIT ?2",
         )?;
-        let rows = query.query_map(params![after_revision, PAGE_MAX], |row| {
-            Ok((stored(row)?, row.get::<_, u64>(3)?, row.get::<_, u8>(4)?))
-        })?;
-        rows.map(|row| {
-            let (record, revision, number) = row?;
-            let kind = Kind::from_number(number).ok_or(LedgerError::UnknownKind(number))?;
-            Ok(Change { revision, kind, record })
-        })
-        .collect()
+        let mut changes = changes_of(page.query(params![after_revision, PAGE_MAX + 1])?)?;
+        let Some(large) = cut_to_commits(&mut changes) else {
+            return Ok(changes);
+        };
+        let mut commit = self.connection.prepare_cached(
+            "SELECT id, version, value, revision, kind FROM record WHERE revision = ?1 ORDER BY kind, id",
+        )?;
+        changes_of(commit.query(params![large])?)
     }
 }

@@ -33,7 +33,9 @@ pub fn github(report: &Report) -> GithubReport {
         Outcome::Measured(series) => {
             command(&mut annotations, "notice", suite, &format!("measured {} series", series.len()));
         }
-        Outcome::Failed(failure) => command(&mut annotations, "error", suite, &lines::failure_text(failure)),
+        Outcome::Failed(failure) => {
+            command(&mut annotations, "error", suite, &lines::failure_text(&report.header, failure));
+        }
         Outcome::Cancelled { by } => {
             command(&mut annotations, "warning", suite, &format!("cancelled by {by}; nothing was judged"));
         }

@@ -42,7 +42,7 @@ pub fn human(report: &Report, options: HumanOptions) -> String {
     match &report.outcome {
         Outcome::Judged(verdict) => judged(&mut out, verdict, options),
         Outcome::Measured(series) => measured(&mut out, series, options),
-        Outcome::Failed(failure) => failed(&mut out, failure, options),
+        Outcome::Failed(failure) => failed(&mut out, report, failure, options),
         Outcome::Cancelled { by } => {
             ended(&mut out, options, "CANCELLED", &format!("by {}; nothing was judged", visible(by)));
         }
@@ -130,9 +130,9 @@ fn measured(out: &mut String, series: &[MeasuredSeries], options: HumanOptions) 
     );
 }
 
-fn failed(out: &mut String, failure: &Failure, options: HumanOptions) {
+fn failed(out: &mut String, report: &Report, failure: &Failure, options: HumanOptions) {
     let word = painted("FAILED", Tone::Bad, true, options.colour);
-    push_line(out, &format!("{word}  {}", lines::failure_text(failure)));
+    push_line(out, &format!("{word}  {}", lines::failure_text(&report.header, failure)));
     let log = log_lines(&failure.log_tail, MAX_LOG_LINES);
     if log.is_empty() {
         return;

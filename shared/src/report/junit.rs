@@ -59,7 +59,7 @@ fn cases(report: &Report, class: &str) -> Vec<Case> {
         Outcome::Measured(series) => series.iter().map(|series| measured_case(series, class)).collect(),
         Outcome::Failed(failure) => {
             let log = log_lines(&failure.log_tail, MAX_LOG_LINES).join("\n");
-            let ending = Ending::Error { message: lines::failure_text(failure), log };
+            let ending = Ending::Error { message: lines::failure_text(&report.header, failure), log };
             vec![Case { name: failure.stage.to_string(), ..whole(ending, String::new()) }]
         }
         Outcome::Cancelled { by } => {

@@ -237,7 +237,12 @@ pub(super) fn not_gated(verdict: &Verdict) -> Vec<(usize, String)> {
 }
 
 /// What failed, and what follows from it.
-pub(super) fn failure_text(failure: &Failure) -> String {
+pub(super) fn failure_text(header: &Header, failure: &Failure) -> String {
+    // With one side only, to call it the baseline would raise the question of the other one.
+    if header.challenger.is_none() {
+        let text = format!("{} of {} {}", failure.stage, failure.variant, failure.cause);
+        return format!("{}; nothing was recorded", visible(&text));
+    }
     let nothing = match failure.stage {
         Stage::Fetch | Stage::Setup | Stage::Check => "nothing was measured",
         Stage::Run | Stage::Read => "nothing was judged",

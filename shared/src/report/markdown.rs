@@ -142,7 +142,7 @@ fn measured(out: &mut Page, report: &Report, series: &[MeasuredSeries]) {
 }
 
 fn failed(out: &mut Page, report: &Report, failure: &Failure) {
-    out.title(report, "🔴 FAILED", &escaped(&lines::failure_text(failure)));
+    out.title(report, "🔴 FAILED", &escaped(&lines::failure_text(&report.header, failure)));
     let log = log_lines(&failure.log_tail, MAX_LOG_LINES);
     if log.is_empty() {
         return;

@@ -15,7 +15,7 @@ use super::jobs;
 /// What is sent on a link may be on its way or unnoticed lost for so long, in ms.
 pub(crate) const UNSURE_MS: u64 = 120;
 /// A round is due this long after the one before it, in ms.
-const ROUND_MS: u64 = 15;
+const ROUND_MS: u64 = 40;
 /// The longest that a round waits for the gate, in ms.
 const LOOK_MS: u64 = 400;
 /// A hello without welcome for so long means that the link is dead.

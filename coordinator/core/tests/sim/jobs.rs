@@ -25,17 +25,6 @@ pub(crate) enum Shape {
     Compare { pairs: u32, faster: bool },
 }
 
-impl Shape {
-    pub(crate) const ALL: [Self; 6] = [
-        Self::Measure(1),
-        Self::Measure(3),
-        Self::Compare { pairs: 2, faster: true },
-        Self::Compare { pairs: 3, faster: false },
-        Self::Compare { pairs: 12, faster: true },
-        Self::Compare { pairs: 12, faster: false },
-    ];
-}
-
 /// A spec of this shape.
 pub(crate) fn spec(shape: Shape, project: &str, priority: i32) -> JobSpec {
     let variant = |label: &str| Variant { label: label.to_owned(), source: Source::Nothing };

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use darwin_coordinator_core::record::Value;
-use darwin_coordinator_core::{EpochRecord, JobRecord, RecordKey, Restored, RestoredJob, SpecRecord, Write};
+use darwin_coordinator_core::{
+    Action, Answer, EpochRecord, JobRecord, RecordKey, Restored, RestoredJob, SpecRecord, ToAgent, Write,
+};
 use darwin_shared::ids::{AttemptId, Epoch, JobId};
 
 /// Records with their versions.
@@ -40,6 +42,49 @@ impl FakeLedger {
         Ok(())
     }
 
+    /// Whether what is said rests on what is written.
+    pub(crate) fn check_said(&self, action: &Action) -> Result<(), String> {
+        match action {
+            Action::Reply { answer: Ok(Answer::Submitted { job, .. }), .. } => {
+                if self.job(*job).is_none() || self.spec(*job).is_none() {
+                    return Err(format!("job {job} is acknowledged and not in the ledger"));
+                }
+            }
+            Action::Send { message: ToAgent::Assign { attempt, epoch, .. }, .. } => {
+                if !self.knows(*attempt, *epoch) {
+                    return Err(format!("{attempt} is assigned and not in the ledger"));
+                }
+            }
+            Action::Send { message: ToAgent::Ack { attempt, stop: true, .. }, .. } => {
+                let over = self.job(attempt.job).is_none_or(|record| {
+                    record.state.is_finished()
+                        || record.live_attempt().is_none_or(|live| live.number != attempt.number)
+                });
+                if !over {
+                    return Err(format!("{attempt} is told to stop and still lives in the ledger"));
+                }
+            }
+            Action::Send { message: ToAgent::Release { attempt }, .. } => {
+                let open = self.job(attempt.job).and_then(|record| record.live_attempt());
+                if open.is_some_and(|live| live.number == attempt.number) {
+                    return Err(format!("{attempt} is released and still lives in the ledger"));
+                }
+            }
+            Action::JobFinished(job) => {
+                if !self.job(*job).is_some_and(|record| record.state.is_finished()) {
+                    return Err(format!("job {job} is said to be finished and is not in the ledger"));
+                }
+            }
+            Action::Reply { .. }
+            | Action::Send { .. }
+            | Action::Close { .. }
+            | Action::Archive(_)
+            | Action::JobChanged(_)
+            | Action::Write(_) => {}
+        }
+        Ok(())
+    }
+
     fn check_job(&mut self, id: JobId, new: &JobRecord) -> Result<(), String> {
         if self.spec(id).is_none() {
             return Err(format!("job {id} is there before its spec"));
@@ -58,6 +103,9 @@ impl FakeLedger {
             }
         }
         for added in new.attempts.iter().skip(old.attempts.len()) {
+            if old.cancel.is_some() {
+                return Err(format!("job {id} is to be ended and gets another attempt"));
+            }
             if added.epoch <= self.highest {
                 return Err(format!("epoch {} of {id} is not above {}", added.epoch, self.highest));
             }
@@ -117,12 +165,7 @@ impl FakeLedger {
             .enumerate()
             .filter(|(index, (_, _, record))| *index >= newest || !record.state.is_finished())
             .filter_map(|(_, (id, version, record))| {
-                Some(RestoredJob {
-                    id,
-                    submitted: self.spec(id)?.clone(),
-                    record: record.clone(),
-                    version,
-                })
+                Some(RestoredJob { id, submitted: self.spec(id)?.clone(), record: record.clone(), version })
             });
         let agents = self.records.values().filter_map(|(version, value)| match value {
             Value::Agent(id, record) => Some((id.clone(), *version, record.clone())),

@@ -1,12 +1,15 @@
 //! A world in which everything that may go wrong does: agents, links, clients, a ledger and one core.
 //!
 //! Deterministic: the same scenario and seed give the same history. Time is simulated, in milliseconds.
+#![expect(clippy::unwrap_used, reason = "test code: a failed unwrap is a failed test")]
 
 mod agent;
 mod dice;
 mod jobs;
 mod ledger;
+mod mischief;
 mod net;
+mod reckoning;
 mod world;
 
 use std::fmt;
@@ -128,7 +131,16 @@ impl std::ops::AddAssign for Tally {
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            jobs, judged, measured, failed, cancelled, parked, attempts, core_crashes, agent_crashes, links,
+            jobs,
+            judged,
+            measured,
+            failed,
+            cancelled,
+            parked,
+            attempts,
+            core_crashes,
+            agent_crashes,
+            links,
         } = self;
         write!(
             f,
