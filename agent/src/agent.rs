@@ -154,7 +154,7 @@ fn assemble(
     let folders = Folders::open(&config.state_dir, config.cache_max_bytes)
         .map_err(|source| AgentError::Folder { path: config.state_dir.clone(), source })?;
     let driver = Driver {
-        sensor: senses.read(),
+        sensor: senses.read(&CpuSet::new()),
         config,
         facts,
         machine,
@@ -181,9 +181,9 @@ pub async fn sensor_report(
     let (topology, allocator) = cores::open(&host, config.lease_cpus.as_ref())?;
     let cgroups = CgroupRoots::discover(&host);
     let mut senses = Senses::new(host, config, &topology, &allocator, &cgroups);
-    senses.read();
+    senses.read(&CpuSet::new());
     tokio::time::sleep(span).await;
-    Ok(senses.read())
+    Ok(senses.read(&CpuSet::new()))
 }
 
 /// Takes the state folder for this agent alone, for as long as the lock lives.

@@ -23,8 +23,10 @@ mod logs;
 mod pin;
 mod run;
 mod sense;
+mod show;
 mod spool;
 mod stage;
 
 pub use agent::{AgentError, Shutdown, run, run_with, sensor_report};
+pub use show::sensor_table;
 pub use config::{AgentConfig, BenchLimits, ConfigError, Overrides, Tier};

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
-use darwin_agent::{AgentConfig, ConfigError, Overrides, Shutdown, exec, run_with, sensor_report};
+use darwin_agent::{AgentConfig, ConfigError, Overrides, Shutdown, exec, run_with, sensor_report, sensor_table};
 use darwin_shared::cpu::CpuSet;
 use darwin_shared::exit_code::ExitCode as Code;
-use darwin_shared::fleet::{SensorReport, SensorStatus};
+use darwin_shared::fleet::SensorStatus;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -140,25 +140,11 @@ fn daemon(config: AgentConfig) -> Result<()> {
 
 fn sensor(config: &AgentConfig, json: bool) -> Result<Code> {
     let report = runtime()?.block_on(sensor_report(config, SENSOR_SPAN))?;
-    let text = if json { serde_json::to_string_pretty(&report)? } else { table(&report) };
+    let text = if json { serde_json::to_string_pretty(&report)? } else { sensor_table(&report) };
     // A closed standard output means that nobody wants to know.
     let _ = writeln!(std::io::stdout(), "{text}");
     Ok(match report.status {
         SensorStatus::Ok | SensorStatus::Degraded => Code::Success,
         SensorStatus::Down => Code::NotOk,
     })
-}
-
-/// The report as columns; what needs no mending is one line.
-fn table(report: &SensorReport) -> String {
-    let width = report.readings.iter().map(|reading| reading.name.len()).max().unwrap_or(0);
-    let mut lines: Vec<String> = Vec::new();
-    for reading in &report.readings {
-        lines.push(format!("{:<7}  {:<width$}  {}", reading.status, reading.name, reading.value));
-        if !reading.remedy.is_empty() {
-            lines.push(format!("{:<7}  {:<width$}  {}: {}", "", "", reading.why, reading.remedy));
-        }
-    }
-    lines.push(report.status.to_string());
-    lines.join("\n")
 }

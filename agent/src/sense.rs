@@ -4,6 +4,7 @@ use std::path::Path;
 
 use darwin_agent_core::cpu_alloc::Allocator;
 use darwin_agent_core::topology::Topology;
+use darwin_shared::cpu::CpuSet;
 use darwin_shared::fleet::{AgentFacts, IsolationLevel, SensorReport, SensorStatus};
 use darwin_shared::spec::Scheduler;
 
@@ -49,16 +50,12 @@ impl Senses {
         }
     }
 
-    /// Reads every check. Shares of time are known from the second reading on.
-    pub(crate) fn read(&mut self) -> SensorReport {
-        let (report, sample) = self.sensor.read(&self.host, self.earlier.as_ref());
+    /// Reads every check. Shares of time are known from the second reading on; `ours` are the CPUs that benches of our
+    /// own used since the last one.
+    pub(crate) fn read(&mut self, ours: &CpuSet) -> SensorReport {
+        let (report, sample) = self.sensor.read(&self.host, self.earlier.as_ref(), ours);
         self.earlier = sample;
         report
-    }
-
-    /// Forgets the time up to now: in it our own benches made the CPUs busy.
-    pub(crate) fn forget(&mut self) {
-        self.earlier = None;
     }
 
     /// Whether the box may measure, or why not. Only a box whose numbers must stand is ever stopped by its sensor.

@@ -322,6 +322,31 @@ async fn placement_is_what_the_kernel_says() {
 }
 
 #[tokio::test]
+async fn the_peak_of_memory_is_the_benchs_own() {
+    const MIB: u64 = 1 << 20;
+    for config in [config("peak"), with_cgroups("peak-grouped")] {
+        let mut bench = Bench::start(&config).await;
+        let small = bench.run(&command(&["true"])).await.ended;
+        assert_eq!(small.status, EndStatus::Exit(0));
+        // Less than the launcher itself has: what was forked is not counted.
+        assert!((1..4 * MIB).contains(&small.usage.peak_rss_bytes), "{small:?}");
+        let python = ["python3", "-c", "block = bytearray(200 << 20)"];
+        for argv in [&["dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1"][..], &python] {
+            match bench.try_run(&command(argv)).await {
+                Ok(Done { ended, stderr, .. }) => {
+                    assert_eq!(ended.status, EndStatus::Exit(0), "{stderr}");
+                    assert!((200 * MIB..260 * MIB).contains(&ended.usage.peak_rss_bytes), "{argv:?}: {ended:?}");
+                    println!("{argv:?}: {} KiB", ended.usage.peak_rss_bytes >> 10);
+                }
+                Err(error) => println!("not run: {error}"),
+            }
+        }
+        println!("true: {} KiB", small.usage.peak_rss_bytes >> 10);
+        bench.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn limits_of_cgroups_take_effect() {
     let config = with_cgroups("limits");
     let (pids, cpuset) = (config.cgroups.pids.is_some(), config.cgroups.cpuset.is_some());

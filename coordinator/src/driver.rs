@@ -9,7 +9,7 @@ use std::collections::btree_map::Entry;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use darwin_coordinator_core::{
-    Action, Answer, Caller, Core, Event, LinkId, Now, Refusal, Submission, ToAgent,
+    Action, Answer, Caller, Core, Event, LinkId, Now, Refusal, RestoredJob, Submission, ToAgent,
 };
 use darwin_proto::v1;
 use darwin_shared::ids::JobId;
@@ -20,10 +20,14 @@ use tracing::{debug, error, warn};
 
 use crate::handle::{INPUTS, Input, LinkSender, Query, Reply};
 use crate::rpc::view;
-use crate::stores::{ArchiveQueue, CommitError, Kind, Ledger, RecordError, StoredWrite, encode};
+use crate::stores::{ArchiveQueue, CommitError, Kind, Ledger, RecordError, StoredWrite, decode_job, encode};
 
 /// Inputs that are stepped before one commit. More would only delay the first of them.
 const BATCH_INPUTS: usize = 512;
+/// Unfinished jobs from which on commits are spaced out: below it every input is settled at once.
+const BUSY_JOBS: usize = 24;
+/// The least time from one commit to the next while busy. Agents hold work for longer than this, so nothing idles.
+const GATHER: std::time::Duration = std::time::Duration::from_millis(8);
 /// Batches that go before a timer that is due: all that can have waited when it came due, for the renewal that it is
 /// about may be among them.
 const LATE_BATCHES: usize = INPUTS / BATCH_INPUTS + 1;
@@ -128,6 +132,7 @@ impl Driver {
     ) -> Result<(), DriverError> {
         self.settle(&mut actions)?;
         let mut batch = Vec::with_capacity(BATCH_INPUTS);
+        let mut settled = tokio::time::Instant::now();
         loop {
             let timer = self.core.next_timer().map(|at| self.clock.instant(at));
             tokio::select! {
@@ -136,13 +141,28 @@ impl Driver {
                 count = self.inputs.recv_many(&mut batch, BATCH_INPUTS) => if count == 0 { return Ok(()) },
                 () = sleep_until(timer) => {}
             }
+            if self.is_busy() {
+                tokio::time::sleep_until(settled + GATHER).await;
+                while batch.len() < BATCH_INPUTS
+                    && let Ok(input) = self.inputs.try_recv()
+                {
+                    batch.push(input);
+                }
+            }
             for input in batch.drain(..) {
                 self.take(input, &mut actions);
             }
             self.fire_timers(&mut actions);
             self.settle(&mut actions)?;
             self.show();
+            settled = tokio::time::Instant::now();
         }
+    }
+
+    /// Whether so much is going on that a commit for each input would cost more than it gains.
+    fn is_busy(&self) -> bool {
+        let (queued, active) = self.core.counts();
+        queued + active >= BUSY_JOBS
     }
 
     fn fire_timers(&mut self, actions: &mut Vec<Action>) {
@@ -265,12 +285,32 @@ impl Driver {
     }
 
     fn watch(&mut self, id: JobId, out: watch::Sender<Option<v1::Job>>) {
-        let now = self.clock.now();
-        let Some(job) = self.core.job(id) else { return };
-        out.send_replace(Some(view::job(&self.core, job, now, true)));
-        if !job.record.state.is_finished() {
+        let Some((seen, finished)) = self.seen(id) else { return };
+        out.send_replace(Some(seen));
+        if !finished {
             self.watchers.entry(id).or_default().push(out);
         }
+    }
+
+    /// A job as it is now, and whether it has finished.
+    fn seen(&mut self, id: JobId) -> Option<(v1::Job, bool)> {
+        if let Some(job) = self.core.job(id) {
+            let seen = view::job(&self.core, job, self.clock.now(), true);
+            return Some((seen, job.record.state.is_finished()));
+        }
+        Some((view::stored_job(&self.stored(id)?, true), true))
+    }
+
+    /// A job that has left memory, for younger ones have finished since: the ledger has it.
+    fn stored(&mut self, id: JobId) -> Option<RestoredJob> {
+        let found = match self.ledger.get(Kind::Job, &id.to_string()) {
+            Ok(stored) => stored.map(|stored| decode_job(self.ledger.as_mut(), &stored)).transpose(),
+            Err(why) => Err(why.into()),
+        };
+        found.unwrap_or_else(|why| {
+            error!(job = %id, %why, "a job cannot be read back");
+            None
+        })
     }
 
     fn perform(&mut self, action: Action) {
@@ -319,12 +359,11 @@ impl Driver {
             self.watchers.remove(&id);
             return;
         }
-        let Some(job) = self.core.job(id) else { return };
-        let seen = view::job(&self.core, job, self.clock.now(), true);
-        for out in watchers.iter() {
+        let Some((seen, finished)) = self.seen(id) else { return };
+        for out in self.watchers.get(&id).into_iter().flatten() {
             out.send_replace(Some(seen.clone()));
         }
-        if job.record.state.is_finished() {
+        if finished {
             self.watchers.remove(&id);
         }
     }
@@ -333,9 +372,12 @@ impl Driver {
         if self.finished_watchers.is_empty() {
             return;
         }
-        let Some(job) = self.core.job(id) else { return };
-        let state = job.record.state.name();
-        let project = job.spec().project.as_str();
+        let found = match self.core.job(id) {
+            Some(job) => Some((job.record.state.name(), job.submitted.spec.clone())),
+            None => self.stored(id).map(|job| (job.record.state.name(), job.submitted.spec)),
+        };
+        let Some((state, spec)) = found else { return };
+        let project = spec.project.as_str();
         self.finished_watchers.retain(|(wanted, out)| {
             if !wanted.is_empty() && wanted != project {
                 return !out.is_closed();
@@ -368,3 +410,7 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod tests;

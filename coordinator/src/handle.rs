@@ -110,7 +110,17 @@ impl Handle {
 
     /// Takes a job; returns once it is on disk. Gives its id and whether it was known.
     pub async fn submit(&self, request: Submit) -> Result<Answer, CallError> {
-        self.call(|answer| Input::Submit { request: Box::new(request), answer }).await
+        self.begin_submit(request).await?.await
+    }
+
+    /// Hands a job to the loop, behind all that was handed to it before; the inner future is done once it is on disk.
+    pub(crate) async fn begin_submit(
+        &self,
+        request: Submit,
+    ) -> Result<impl Future<Output = Result<Answer, CallError>> + Send + use<>, Stopping> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Input::Submit { request: Box::new(request), answer }).await?;
+        Ok(async move { Ok(answered.await.map_err(|_| Stopping)??) })
     }
 
     /// Ends a job.

@@ -5,7 +5,7 @@ use darwin_coordinator::{CoordinatorConfig, Server};
 use tracing_subscriber::EnvFilter;
 
 /// The gRPC side needs little: the loop has a thread of its own, and trading boxes' neighbours want their cores.
-const WORKERS: usize = 2;
+const WORKERS: usize = 1;
 
 fn main() -> anyhow::Result<()> {
     let config = CoordinatorConfig::parse();

@@ -1,4 +1,5 @@
 //! One suite for every ledger: what the model in memory does, each engine must do.
+#![expect(clippy::unwrap_used, reason = "test code: a failed unwrap is a failed test")]
 
 use std::path::Path;
 
@@ -267,13 +268,21 @@ fn batch(ledger: &mut dyn Ledger, tries: &[Try]) -> Vec<StoredWrite> {
     let mut writes = Vec::new();
     for Try { kind, id, off_by, jump, value, live } in tries {
         let id = format!("id{id}");
-        let there = versions.get(&(*kind, id.clone())).copied().unwrap_or_else(|| {
-            ledger.get(*kind, &id).unwrap().map_or(0, |stored| stored.version)
-        });
+        let there = versions
+            .get(&(*kind, id.clone()))
+            .copied()
+            .unwrap_or_else(|| ledger.get(*kind, &id).unwrap().map_or(0, |stored| stored.version));
         let expected_version = there.saturating_add_signed(*off_by);
         let new_version = expected_version + jump;
         versions.insert((*kind, id.clone()), new_version);
-        writes.push(StoredWrite { kind: *kind, id, expected_version, new_version, value: vec![*value], live: *live });
+        writes.push(StoredWrite {
+            kind: *kind,
+            id,
+            expected_version,
+            new_version,
+            value: vec![*value],
+            live: *live,
+        });
     }
     writes
 }

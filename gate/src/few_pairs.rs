@@ -17,7 +17,6 @@ use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 use crate::block::Evidence;
 use crate::decide::{Levels, Tested, Yardstick, test};
 use crate::ledger::{Roster, Series};
-use crate::metric::SeriesKey;
 use crate::policy::{MetricPolicy, Mode, Policy};
 use crate::ratio::Ratio;
 use crate::stats::{mean, sample_sd};
@@ -63,9 +62,8 @@ impl<'a> FewPairs<'a> {
     }
 
     /// Tests one gated series.
-    pub(crate) fn test(&self, yard: &(Yardstick, Levels), metric: MetricPolicy, key: &SeriesKey) -> Tested {
+    pub(crate) fn test(&self, yard: &(Yardstick, Levels), metric: MetricPolicy, primary: bool) -> Tested {
         let (yardstick, levels) = yard;
-        let primary = self.policy.is_primary(&key.metric);
         let tested = test(yardstick, *levels, metric, primary, self.policy.min_gain);
         let within = yardstick.centre() <= metric.margin.ln_1p();
         match self.policy.mode {
@@ -75,7 +73,7 @@ impl<'a> FewPairs<'a> {
     }
 }
 
-/// What the verdict takes for granted, in words, with the command that would settle it without.
+/// What the verdict takes for granted, in words.
 pub(crate) fn assumption(policy: &Policy, roster: &Roster, pairs: u32) -> String {
     let level = critical_value(policy.alpha / f64::from(roster.tests().max(1)), None);
     let half = level * pair_noise(policy) / f64::from(pairs.max(1)).sqrt();
@@ -88,7 +86,7 @@ pub(crate) fn assumption(policy: &Policy, roster: &Roster, pairs: u32) -> String
     format!(
         "assumes process-to-process noise of at most {noise} (standard deviation): {pairs} {word} of invocations \
          cannot measure it, so a change below about {resolved:.0}% is not told from noise\
-         {leaves_open}. Settle it with: {SETTLE_WITH}"
+         {leaves_open}"
     )
 }
 

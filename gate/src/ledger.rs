@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::block::{Block, BlockError, Evidence, Observation, Variant};
-use crate::metric::{Better, Metric, SeriesKey, Unit};
+use crate::metric::{Better, LatencyStat, Metric, SeriesKey, Unit};
 use crate::policy::{MetricPolicy, Policy};
 use crate::verdict::{Absent, Reason};
 
@@ -177,6 +177,16 @@ impl Ledger {
         self.benches.iter().filter(|(_, p)| p.is_new()).map(|(bench, _)| bench.as_str()).collect()
     }
 
+    /// What holds for a series. Only here is it known whether its bench has a median, which the mean may stand in for.
+    pub(crate) fn rule(&self, policy: &Policy, key: &SeriesKey) -> Rule {
+        let (metric, named) = policy.for_metric(&key.metric);
+        let median = || SeriesKey::new(key.bench.as_str(), Metric::Latency(LatencyStat::P50));
+        let stands_in = policy.stands_in(&key.metric) && !self.series.contains_key(&median());
+        let gated = metric.gated || (stands_in && !named);
+        let primary = stands_in || policy.is_primary(&key.metric);
+        Rule { metric: MetricPolicy { gated, ..metric }, named, primary }
+    }
+
     /// What is absent and must not be: a bench of the baseline, a gated series, or a metric that was asked for.
     pub(crate) fn missing(&self, policy: &Policy, roster: &Roster) -> Option<Reason> {
         let mut gaps = self
@@ -189,9 +199,10 @@ impl Ledger {
             let count = u32::try_from(gaps.count()).unwrap_or(u32::MAX);
             return Some(Reason::BenchMissing { bench, absent, round, count });
         }
-        let gap = self.series.iter().filter(|(key, _)| policy.for_metric(&key.metric).0.gated).find_map(
-            |(key, s)| s.presence.gap(self.blocks).map(|(round, absent)| (key.clone(), round, absent)),
-        );
+        let gap =
+            self.series.iter().filter(|(key, _)| self.rule(policy, key).metric.gated).find_map(|(key, s)| {
+                s.presence.gap(self.blocks).map(|(round, absent)| (key.clone(), round, absent))
+            });
         if let Some((series, round, absent)) = gap {
             return Some(Reason::SeriesMissing { series, absent, round });
         }
@@ -220,9 +231,11 @@ impl Roster {
             .series
             .iter()
             .filter(|(_, series)| !series.effects.is_empty())
-            .filter_map(|(key, series)| Some((key.clone(), gate_or_why(policy, key, series).ok()?)))
+            .filter_map(|(key, series)| {
+                Some((key.clone(), gate_or_why(ledger.rule(policy, key), key, series).ok()?))
+            })
             .collect();
-        let primaries = gated.keys().filter(|key| policy.is_primary(&key.metric)).count();
+        let primaries = gated.keys().filter(|key| ledger.rule(policy, key).primary).count();
         Self { gated, primaries: u32::try_from(primaries).unwrap_or(u32::MAX) }
     }
 
@@ -232,9 +245,18 @@ impl Roster {
     }
 }
 
+/// What the policy means for one series.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Rule {
+    pub(crate) metric: MetricPolicy,
+    /// Whether the user named the metric.
+    pub(crate) named: bool,
+    pub(crate) primary: bool,
+}
+
 /// How a series is gated, or why it is not.
-pub(crate) fn gate_or_why(policy: &Policy, key: &SeriesKey, series: &Series) -> Result<MetricPolicy, String> {
-    let (metric_policy, named) = policy.for_metric(&key.metric);
+pub(crate) fn gate_or_why(rule: Rule, key: &SeriesKey, series: &Series) -> Result<MetricPolicy, String> {
+    let Rule { metric: metric_policy, named, .. } = rule;
     if !metric_policy.gated {
         let why = if named { "the policy only reports it" } else { "the policy does not name it" };
         return Err(why.to_owned());

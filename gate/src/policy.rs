@@ -60,8 +60,9 @@ pub struct Policy {
     pub looks: Vec<u32>,
     /// Metrics that the user named. What is not here follows [`Policy::for_metric`]'s defaults.
     pub metrics: BTreeMap<Metric, MetricPolicy>,
-    /// The metric that must be proven faster on at least one bench in mode [`Mode::Faster`].
-    pub primary: Metric,
+    /// The metric that must be proven faster on at least one bench in mode [`Mode::Faster`]. None: `latency.p50`, and
+    /// `latency.mean` of a bench that has no median, such as one with a single sample per invocation.
+    pub primary: Option<Metric>,
     /// The least gain wanted on a primary series.
     pub min_gain: Ratio,
     /// For few pairs: the standard deviation of one process' log statistic that is taken for granted.
@@ -83,7 +84,7 @@ impl Default for Policy {
             max_pairs: 40,
             looks: default_looks(40),
             metrics: BTreeMap::new(),
-            primary: Metric::Latency(LatencyStat::P50),
+            primary: None,
             min_gain: Ratio::ZERO,
             assumed_noise: Ratio::from_percent(5),
         }
@@ -171,7 +172,8 @@ impl Policy {
     /// What holds for a metric, and whether the user named it.
     ///
     /// Without a name: margin 1% for p50, 5% for p99 and p99.9, 2% else; gated are the primary metric,
-    /// `latency.p50` and `latency.p99`. A custom metric is found by its name, whatever its direction.
+    /// `latency.p50` and `latency.p99`. A custom metric is found by its name, whatever its direction. What is gated
+    /// in place of a median that a bench does not have, only the series of that bench can tell.
     pub fn for_metric(&self, metric: &Metric) -> (MetricPolicy, bool) {
         if let Some((_, named)) = self.metrics.iter().find(|(named, _)| named.same_quantity(metric)) {
             return (*named, true);
@@ -181,9 +183,19 @@ impl Policy {
         (MetricPolicy { margin: default_margin(metric), floor: Ratio::ZERO, gated }, false)
     }
 
-    /// Whether this is the primary metric.
+    /// Whether this is the primary metric, where benches have it: the named one, else `latency.p50`.
     pub fn is_primary(&self, metric: &Metric) -> bool {
-        self.primary.same_quantity(metric)
+        self.primary_metric().same_quantity(metric)
+    }
+
+    /// The named primary metric, else `latency.p50`.
+    pub fn primary_metric(&self) -> &Metric {
+        self.primary.as_ref().unwrap_or(&Metric::Latency(LatencyStat::P50))
+    }
+
+    /// Whether this metric stands in for the primary one at a bench without a median: only if the user named none.
+    pub(crate) fn stands_in(&self, metric: &Metric) -> bool {
+        self.primary.is_none() && *metric == Metric::Latency(LatencyStat::Mean)
     }
 
     /// Checks every value.

@@ -1,11 +1,11 @@
 //! From the pairs to the verdict: tests every series, asks the decision table, writes the findings and the notes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::decide::{Levels, Tested, Yardstick, decide, faster_but_unsafe, test};
 use crate::few_pairs::{FewPairs, SETTLE_WITH, assumption};
 use crate::gate::Leading;
-use crate::ledger::{Ledger, Roster, Series, gate_or_why};
+use crate::ledger::{Ledger, Roster, Rule, Series, gate_or_why};
 use crate::metric::{Better, SeriesKey};
 use crate::plan::{TOO_MANY_PAIRS, pairs_needed, robust_sd};
 use crate::policy::{MetricPolicy, Mode, Policy};
@@ -46,8 +46,9 @@ pub(crate) fn judge(
     let mut measured = BTreeMap::new();
     for (key, series) in ledger.series.iter().filter(|(_, s)| !s.effects.is_empty()) {
         let yardstick = Yardstick::Score(Pairs::new(&series.effects));
-        let tested = gated(key, series, ledger, roster)
-            .map(|metric| test(&yardstick, levels, metric, policy.is_primary(&key.metric), policy.min_gain));
+        let tested = gated(key, series, ledger, roster).map(|metric| {
+            test(&yardstick, levels, metric, ledger.rule(policy, key).primary, policy.min_gain)
+        });
         measured.insert(key.clone(), Measured { yardstick, levels, tested });
     }
     Judgement::new(Method::ClippedSignFlip, policy, ledger, roster, measured)
@@ -61,7 +62,8 @@ pub(crate) fn judge_few(policy: &Policy, ledger: &Ledger, roster: &Roster) -> Ju
         let Some(yard) = few.measure(series) else {
             continue;
         };
-        let tested = gated(key, series, ledger, roster).map(|metric| few.test(&yard, metric, key));
+        let tested = gated(key, series, ledger, roster)
+            .map(|metric| few.test(&yard, metric, ledger.rule(policy, key).primary));
         let (yardstick, levels) = yard;
         measured.insert(key.clone(), Measured { yardstick, levels, tested });
     }
@@ -78,7 +80,7 @@ fn gated(key: &SeriesKey, series: &Series, ledger: &Ledger, roster: &Roster) -> 
 pub(crate) fn leading(policy: &Policy, ledger: &Ledger, boundary: f64) -> Option<Leading> {
     let mut best: Option<(f64, &SeriesKey, Pairs)> = None;
     for (key, series) in &ledger.series {
-        if series.effects.is_empty() || !policy.is_primary(&key.metric) {
+        if series.effects.is_empty() || !ledger.rule(policy, key).primary {
             continue;
         }
         let pairs = Pairs::new(&series.effects);
@@ -137,7 +139,9 @@ impl Judgement {
         let notes = self.notes(policy, ledger, seed, looks_taken, &findings);
         let (decision, reason) =
             self.outcome.or(inconclusive).unwrap_or((Decision::Inconclusive, Reason::NothingComparable));
-        let few = self.method == Method::FewPairs && ledger.blocks > 0;
+        // Where something is absent that must be there, nothing is assumed and no more pairs would help.
+        let absent = ledger.missing(policy, &self.roster).is_some() && decision != Decision::Reject;
+        let few = self.method == Method::FewPairs && !absent;
         Verdict {
             decision,
             reason,
@@ -201,7 +205,7 @@ impl Judgement {
         let effect = measured.yardstick.centre();
         let interval = measured.yardstick.interval(measured.levels.full);
         let (baseline, challenger) = central_values(series, better, effect);
-        let metric = policy.for_metric(&key.metric).0;
+        let Rule { metric, primary, .. } = ledger.rule(policy, key);
         let class = measured.tested.map_or_else(
             || FindingClass::NotGated { why: Self::why_not(policy, ledger, key, series) },
             Tested::class,
@@ -219,7 +223,7 @@ impl Judgement {
             margin: metric.margin,
             floor: metric.floor,
             gated: measured.tested.is_some(),
-            primary: policy.is_primary(&key.metric),
+            primary,
             samples_per_invocation: series.min_samples,
             evidence: series.evidence,
         }
@@ -227,9 +231,9 @@ impl Judgement {
 
     fn why_not(policy: &Policy, ledger: &Ledger, key: &SeriesKey, series: &Series) -> String {
         if let Some((round, absent)) = series.presence.gap(ledger.blocks) {
-            return format!("missing in {absent} in round {round}");
+            return format!("missing in {absent} in round {}", round + 1);
         }
-        let why = gate_or_why(policy, key, series).err();
+        let why = gate_or_why(ledger.rule(policy, key), key, series).err();
         why.unwrap_or_else(|| "it could not be gated at the first look".to_owned())
     }
 
@@ -267,11 +271,12 @@ impl Judgement {
             notes
                 .push(format!("the policy gates these, but they could not be gated: {}", some_names(&names)));
         }
-        let excluded = policy.mode == Mode::Faster && self.method == Method::ClippedSignFlip;
-        if excluded && self.roster.primaries == 0 && !self.roster.gated.is_empty() {
+        if self.roster.gated.is_empty() {
+            notes.extend(what_could_be_gated(findings));
+        } else if policy.mode == Mode::Faster && self.roster.primaries == 0 {
             notes.push(format!(
                 "no bench has the primary metric {}, so no gain can be proven",
-                policy.primary
+                policy.primary_metric()
             ));
         }
         notes
@@ -287,6 +292,18 @@ fn settle_with(reason: &Reason, method: Method) -> String {
         _ if method == Method::FewPairs => SETTLE_WITH.to_owned(),
         _ => "more rounds: a larger `rounds.max` or `time` in the suite's budget".to_owned(),
     }
+}
+
+/// Which metrics the user could name, if there are any at all.
+fn what_could_be_gated(findings: &[Finding]) -> Option<String> {
+    let metrics: BTreeSet<String> = findings.iter().map(|f| f.series.metric.to_string()).collect();
+    let metrics: Vec<&str> = metrics.iter().map(String::as_str).collect();
+    (!metrics.is_empty()).then(|| {
+        format!(
+            "no metric of these benches is gated unless it is named, as `primary` say: {}",
+            some_names(&metrics)
+        )
+    })
 }
 
 fn some_names(names: &[&str]) -> String {

@@ -170,6 +170,9 @@ impl fmt::Display for Reason {
                 "faster on {faster}, but a slowdown beyond the margin cannot be excluded on {unproven}{}",
                 and_others(*unproven_count)
             ),
+            Self::NotEnoughPairs { pairs, max } if pairs == max => {
+                write!(f, "nothing proven in {pairs} {}", plural(*pairs, "pair"))
+            }
             Self::NotEnoughPairs { pairs, max } => {
                 write!(f, "nothing proven in {pairs} of at most {max} {}", plural(*max, "pair"))
             }
@@ -194,10 +197,11 @@ impl Reason {
     fn what_is_absent(&self) -> String {
         match self {
             Self::BenchMissing { bench, absent, round, count } => {
-                format!("{bench} is missing in {absent} in round {round}{}", and_others(*count))
+                // People count rounds from 1.
+                format!("{bench} is missing in {absent} in round {}{}", round + 1, and_others(*count))
             }
             Self::SeriesMissing { series, absent, round } => {
-                format!("{series} is missing in {absent} in round {round}")
+                format!("{series} is missing in {absent} in round {}", round + 1)
             }
             Self::MetricMissing { metric } => {
                 format!("the policy gates {metric}, but no bench reported it on both sides")
@@ -372,6 +376,7 @@ mod tests {
             Reason::NoChangeProven,
             Reason::FasterNotSafe { faster: 1, unproven: series.clone(), unproven_count: 3 },
             Reason::NotEnoughPairs { pairs: 1, max: 1 },
+            Reason::NotEnoughPairs { pairs: 12, max: 40 },
             Reason::TooNoisy { series: series.clone(), pairs: 40, needs: 207 },
             Reason::BenchMissing { bench: "cancel".into(), absent: Absent::Challenger, round: 3, count: 1 },
             Reason::SeriesMissing { series, absent: Absent::Both, round: 0 },

@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{Noise, P50, P99, SEED, block, key, p50_blocks, run, seen};
+use common::{MEAN, Noise, P50, P99, SEED, block, key, p50_blocks, run, seen};
 use darwin_gate::{
     Absent, Better, Block, BlockError, Decision, EndOfData, Evidence, FindingClass, Gate, Method, Metric,
     MetricPolicy, Mode, Observation, Policy, Ratio, Reason, Step, Unit,
@@ -84,7 +84,7 @@ fn bigger_is_better_for_throughput() {
             block
         })
         .collect();
-    let policy = Policy { primary: Metric::Throughput, ..Policy::default() };
+    let policy = Policy { primary: Some(Metric::Throughput), ..Policy::default() };
     let verdict = run(policy, &blocks);
     assert_eq!(verdict.decision, Decision::Approve);
     let finding = &verdict.findings[0];
@@ -328,4 +328,59 @@ fn every_gated_series_costs_a_reject_its_share_of_alpha() {
         gate.finish(EndOfData::MaxPairs).decision
     };
     assert_eq!((verdict(false), verdict(true)), (Decision::Reject, Decision::Inconclusive));
+}
+
+/// Blocks as a timed command gives them: one latency, which is its own mean, and one peak of memory.
+fn commands(latency: f64) -> Vec<Block> {
+    let series = [(key("process", MEAN), 2e7, latency), (key("process", Metric::MemoryPeak), 1e6, 0.0)];
+    (0..14).map(|round| block(round, &series)).collect()
+}
+
+#[test]
+fn the_mean_stands_in_where_there_is_no_median() {
+    for (latency, decision) in [(-0.2, Decision::Approve), (0.2, Decision::Reject)] {
+        let verdict = run(Policy::default(), &commands(latency));
+        assert_eq!(verdict.decision, decision);
+        let gated: Vec<(String, bool)> = verdict
+            .findings
+            .iter()
+            .filter(|f| f.gated)
+            .map(|f| (f.series.metric.to_string(), f.primary))
+            .collect();
+        assert_eq!(gated, [("latency.mean".to_owned(), true)]);
+    }
+    let few = run(Policy::default().with_max_pairs(1), &commands(-0.9)[..1]);
+    assert_eq!(few.decision, Decision::Approve);
+}
+
+#[test]
+fn the_mean_stands_in_for_nothing_that_is_there_or_was_named() {
+    // This bench has a median; its better mean proves nothing.
+    let series = [(key("b", P50), 1e3, 0.0), (key("b", MEAN), 1e3, -0.3)];
+    let blocks: Vec<Block> = (0..14).map(|round| block(round, &series)).collect();
+    let verdict = run(Policy::default(), &blocks);
+    assert_eq!(verdict.reason, Reason::NoChangeProven);
+    assert!(verdict.findings.iter().all(|f| f.gated == (f.series.metric == P50)));
+    // Whoever names the median means it, and is told what there is instead.
+    let verdict = run(Policy { primary: Some(P50), ..Policy::default() }, &commands(-0.2));
+    assert_eq!(verdict.reason, Reason::NothingComparable);
+    assert!(
+        verdict.notes.iter().any(|note| note.contains("latency.mean, memory.peak")),
+        "{:?}",
+        verdict.notes
+    );
+    // A mean that the policy only reports is not gated in its place either.
+    let mut metrics = named(MEAN, 2);
+    metrics.values_mut().for_each(|metric| metric.gated = false);
+    let verdict = run(Policy { metrics, ..Policy::default() }, &commands(-0.2));
+    assert_eq!(verdict.reason, Reason::NothingComparable);
+}
+
+#[test]
+fn a_named_margin_of_the_mean_holds_where_it_stands_in() {
+    let blocks = commands(0.1);
+    assert_eq!(run(Policy::default(), &blocks).decision, Decision::Reject);
+    let verdict = run(Policy { metrics: named(MEAN, 20), ..Policy::default() }, &blocks);
+    assert_eq!(verdict.decision, Decision::Inconclusive);
+    assert!(verdict.findings[0].gated && verdict.findings[0].primary);
 }

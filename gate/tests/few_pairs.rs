@@ -91,7 +91,7 @@ fn pairs_that_refute_the_assumption_are_not_believed() {
 fn exact_counters_are_compared_exactly() {
     let margin = Ratio::from_percent(1);
     let policy = Policy {
-        primary: Metric::Instructions,
+        primary: Some(Metric::Instructions),
         metrics: BTreeMap::from([(
             Metric::Instructions,
             MetricPolicy { margin, floor: Ratio::ZERO, gated: true },

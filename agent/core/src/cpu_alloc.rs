@@ -40,6 +40,8 @@ pub struct Granted {
     pub node: NodeId,
     /// Whether the kernel keeps other tasks off every one of them.
     pub isolated: bool,
+    /// All CPUs that nobody else on the box may lease meanwhile: its cores, and what it shares with no one.
+    pub claimed: CpuSet,
 }
 
 /// Why a request gets nothing.
@@ -118,8 +120,12 @@ struct Lease {
 #[derive(Debug, Clone)]
 pub struct Allocator {
     units: Vec<Unit>,
+    /// Every core of the box.
+    cores: Vec<Core>,
     housekeeping: CpuSet,
     leases: BTreeMap<LeaseKey, Lease>,
+    /// CPUs that somebody else on the box has leased, as far as is known.
+    elsewhere: CpuSet,
 }
 
 impl Allocator {
@@ -142,7 +148,18 @@ impl Allocator {
         let taken = [topology.with_siblings(&listed), listed, set_of(units.iter().map(|unit| unit.cpu))];
         let mut left = taken.iter().map(|taken| topology.online().difference(taken));
         let housekeeping = left.find(|left| !left.is_empty()).unwrap_or_else(|| topology.online().clone());
-        Ok(Self { units, housekeeping, leases: BTreeMap::new() })
+        let cores = topology.cores().to_vec();
+        Ok(Self { units, cores, housekeeping, leases: BTreeMap::new(), elsewhere: CpuSet::new() })
+    }
+
+    /// Says which CPUs somebody else on the box has: nothing that would touch them is given out until that changes.
+    pub fn set_elsewhere(&mut self, cpus: CpuSet) {
+        self.elsewhere = cpus;
+    }
+
+    /// CPUs that somebody else on the box has, as far as is known.
+    pub const fn elsewhere(&self) -> &CpuSet {
+        &self.elsewhere
     }
 
     /// Where the agent itself, its launchers and everything but benches belong.
@@ -155,7 +172,7 @@ impl Allocator {
         count(self.units.len())
     }
 
-    /// Cores that an ordinary request (exclusive: core) could still get, over all nodes.
+    /// Cores that an ordinary request (exclusive: core) could still get of us, over all nodes. What others have passes.
     pub fn cores_free(&self) -> u32 {
         count((0..self.units.len()).filter(|&unit| self.is_free(unit, Exclusive::Core)).count())
     }
@@ -183,13 +200,16 @@ impl Allocator {
         if request.cores > most {
             return Err(Refusal::NeverFits { asked: request.cores, most });
         }
-        let free: Vec<usize> =
-            (0..self.units.len()).filter(|&unit| self.is_free(unit, request.exclusive)).collect();
+        let free: Vec<usize> = (0..self.units.len())
+            .filter(|&unit| {
+                self.is_free(unit, request.exclusive) && !self.is_elsewhere(unit, request.exclusive)
+            })
+            .collect();
         let Some(units) = self.choose(&free, request.cores as usize) else {
             let free = self.most_on_a_node(|unit| free.contains(&unit));
             return Err(Refusal::Busy { asked: request.cores, exclusive: request.exclusive, free });
         };
-        let granted = self.describe(&units);
+        let granted = self.describe(&units, request.exclusive);
         self.leases.insert(lease, Lease { units, exclusive: request.exclusive, granted: granted.clone() });
         debug_assert_eq!(self.violation(), None);
         Ok(granted)
@@ -207,6 +227,23 @@ impl Allocator {
                 held != unit && !self.clash(held, unit, exclusive) && !self.clash(held, unit, lease.exclusive)
             })
         })
+    }
+
+    /// Whether somebody else has a CPU of what a lease of this core would claim.
+    fn is_elsewhere(&self, unit: usize, exclusive: Exclusive) -> bool {
+        !self.elsewhere.is_empty() && !self.elsewhere.is_disjoint(&self.domain(unit, exclusive))
+    }
+
+    /// All CPUs of the domain of that kind that a core lies in.
+    fn domain(&self, unit: usize, exclusive: Exclusive) -> CpuSet {
+        let own = &self.units[unit].core;
+        let near = |core: &&Core| match exclusive {
+            Exclusive::Core => core.cpus == own.cpus,
+            Exclusive::Llc => (core.node, core.llc) == (own.node, own.llc),
+            Exclusive::Node => core.node == own.node,
+            Exclusive::Host => true,
+        };
+        self.cores.iter().filter(near).fold(CpuSet::new(), |all, core| all.union(&core.cpus))
     }
 
     /// Whether two cores lie in the same domain of that kind.
@@ -257,7 +294,7 @@ impl Allocator {
         per_node.into_values().max().unwrap_or(0)
     }
 
-    fn describe(&self, units: &[usize]) -> Granted {
+    fn describe(&self, units: &[usize], exclusive: Exclusive) -> Granted {
         let cpus = set_of(units.iter().map(|&unit| self.units[unit].cpu));
         let cores = units.iter().fold(CpuSet::new(), |all, &unit| all.union(&self.units[unit].core.cpus));
         Granted {
@@ -265,6 +302,7 @@ impl Allocator {
             cpus,
             node: units.first().map_or(NodeId(0), |&unit| self.units[unit].core.node),
             isolated: units.iter().all(|&unit| self.units[unit].core.isolated),
+            claimed: units.iter().fold(CpuSet::new(), |all, &unit| all.union(&self.domain(unit, exclusive))),
         }
     }
 

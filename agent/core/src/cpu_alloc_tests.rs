@@ -50,6 +50,28 @@ fn leases_whole_cores_and_never_that_of_cpu_0() {
 }
 
 #[test]
+fn what_others_have_is_left_alone_until_they_give_it_back() {
+    let mut alloc = Allocator::new(&a_box(1, 2, 2, true, ""), None).unwrap();
+    let claimed = |granted: &Granted| granted.claimed.to_string();
+    alloc.set_elsewhere("5".parse().unwrap());
+    assert_eq!(alloc.cores_free(), 3, "it will come back");
+    let first = alloc.allocate(LeaseKey(1), ask(1, Exclusive::Core)).unwrap();
+    assert_eq!(
+        (cpus(&first), claimed(&first)),
+        ("2 idle 6".to_owned(), "2,6".to_owned()),
+        "5 is a sibling of 1"
+    );
+    alloc.release(LeaseKey(1));
+    let cache = alloc.allocate(LeaseKey(1), ask(1, Exclusive::Llc)).unwrap();
+    assert_eq!((cpus(&cache), claimed(&cache)), ("2 idle 6".to_owned(), "2-3,6-7".to_owned()));
+    alloc.release(LeaseKey(1));
+    let whole = ask(1, Exclusive::Host);
+    assert!(matches!(alloc.allocate(LeaseKey(1), whole), Err(Refusal::Busy { .. })));
+    alloc.set_elsewhere(CpuSet::new());
+    assert_eq!(claimed(&alloc.allocate(LeaseKey(1), whole).unwrap()), "0-7", "housekeeping too");
+}
+
+#[test]
 fn refuses_what_can_never_be() {
     let mut alloc = Allocator::new(&a_box(2, 1, 4, false, ""), None).unwrap();
     assert_eq!(alloc.housekeeping().to_string(), "0,4");

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use darwin_agent_core::cpu_alloc::Granted;
 use darwin_agent_core::machine::{Action, Event};
-use darwin_proto::v1;
 use darwin_proto::v1::agent_message::Body;
 use darwin_shared::attempt::{AttemptEvent, AttemptUpdate};
 use darwin_shared::fleet::IsolationLevel;
@@ -142,10 +141,9 @@ impl Driver {
 
     fn report(&mut self, turning: &mut Turning, attempt: AttemptId, round: u32) {
         match turning.measured.take() {
-            Some(result) if (result.attempt, result.round) == (attempt, round) => {
-                let wire: v1::RoundResult = result.into();
-                self.spool.round(attempt, &wire);
-                turning.outbox.say(Body::Round(wire));
+            Some(result) if result.round == round && result.attempt_id == attempt.to_string() => {
+                self.spool.round(attempt, &result);
+                turning.outbox.say(Body::Round(result));
             }
             Some(_) | None => {
                 tracing::error!(%attempt, round, "a round was to be reported that is not at hand");

@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use darwin_agent_core::machine::{Action, Event, Machine};
+use darwin_proto::v1;
 use darwin_shared::fleet::{AgentFacts, SensorReport};
 use darwin_shared::ids::{AttemptId, Epoch};
-use darwin_shared::round::RoundResult;
 use darwin_shared::spec::JobSpec;
 use darwin_shared::state::Stage;
 use tokio::sync::{Mutex, mpsc};
@@ -103,7 +103,7 @@ struct Turning {
     outbox: Outbox,
     tails: Tails,
     /// Rounds that the machine has not asked to be reported yet; at most one, within a step.
-    measured: Option<RoundResult>,
+    measured: Option<v1::RoundResult>,
     /// Starts that wait for the spool to be written.
     starts: VecDeque<Action>,
     /// Specs of grants that the machine has not taken or refused yet; at most one, within a step.

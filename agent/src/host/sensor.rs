@@ -10,6 +10,7 @@ use darwin_shared::fleet::{Reading, ReadingStatus, SensorReport};
 
 use super::fs::{HostFs, ReadError};
 use super::stat::{CpuTimes, StatError, StatSample};
+use super::topology;
 
 /// Where the first check turns from fine to felt to spoilt. Shares are of CPU time, from 0 to 1.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,13 +74,19 @@ pub struct Sensor {
 
 impl Sensor {
     /// Reads every check. `earlier` is the sample that the last call gave; without it, shares of time are unknown.
-    /// While a bench of our own runs, its CPUs are busy on purpose: call it between runs.
-    pub fn read(&self, host: &HostFs, earlier: Option<&StatSample>) -> (SensorReport, Option<StatSample>) {
+    /// `ours` are the CPUs that benches of our own used since then: they were busy on purpose.
+    pub fn read(
+        &self,
+        host: &HostFs,
+        earlier: Option<&StatSample>,
+        ours: &CpuSet,
+    ) -> (SensorReport, Option<StatSample>) {
         let now = StatSample::read(host);
         let span = |cpus: &CpuSet| Span::between(&now, earlier, cpus);
+        let others = self.cpus.difference(ours);
         let readings = vec![
-            self.competition(span(&self.cpus)),
-            runnable(&now, self.cpus.len()),
+            self.competition(&others, span(&others)),
+            runnable(&now),
             self.siblings(host, span(&self.siblings_idle)),
             self.steal(span(&self.cpus)),
             self.isolation(host),
@@ -92,14 +99,22 @@ impl Sensor {
         (SensorReport::of(readings), now.ok())
     }
 
-    fn competition(&self, span: Span) -> Reading {
+    /// Foreign work on CPUs that no bench of ours has used meanwhile.
+    fn competition(&self, cpus: &CpuSet, span: Span) -> Reading {
+        if cpus.is_empty() {
+            let why = "benches ran on all leased CPUs since the last reading: what else did is not told apart";
+            return unknown("competition", &why);
+        }
         let why = "other work on these CPUs is measured as if it were the bench's";
         let judge = |times: CpuTimes| {
             let share = share(times.busy_ticks, times);
             (over(share, self.limits.busy_warn_share, self.limits.busy_fail_share), share)
         };
-        let remedy = format!("stop or move what runs on CPUs {}; `top -1` shows it", self.cpus);
-        span.reading("competition", why, remedy, judge)
+        let remedy = format!(
+            "stop or move what runs on {}; `ps -eLo psr,pcpu,pid,args --sort=-pcpu` names it, with its CPU in front",
+            named(cpus)
+        );
+        span.reading("competition", &format!("of {} busy", named(cpus)), why, remedy, judge)
     }
 
     fn siblings(&self, host: &HostFs, span: Span) -> Reading {
@@ -116,8 +131,9 @@ impl Sensor {
             let share = share(times.busy_ticks, times);
             (over(share, self.limits.busy_warn_share, self.limits.busy_fail_share), share)
         };
-        let remedy = format!("keep CPUs {} free of work, or switch SMT off", self.siblings_idle);
-        span.reading("smt", why, remedy, judge)
+        let siblings = named(&self.siblings_idle);
+        let remedy = format!("keep {siblings} free of work, or write `off` to /sys/devices/system/cpu/smt/control");
+        span.reading("smt", &format!("of {siblings} busy"), why, remedy, judge)
     }
 
     fn steal(&self, span: Span) -> Reading {
@@ -126,21 +142,23 @@ impl Sensor {
             let share = share(times.steal_ticks, times);
             (over(share, self.limits.steal_warn_share, self.limits.steal_fail_share), share)
         };
-        span.reading("steal", why, "use bare metal, or a machine with dedicated CPUs".into(), judge)
+        let remedy = "use bare metal, or a machine with dedicated CPUs";
+        span.reading("steal", &format!("of {} stolen", named(&self.cpus)), why, remedy.into(), judge)
     }
 
     fn isolation(&self, host: &HostFs) -> Reading {
         let why = "what the scheduler may put on a bench's CPU, it will";
-        let isolated = match host.parse::<CpuSet>("/sys/devices/system/cpu/isolated", "a list of CPUs") {
+        let told = host.read("/sys/devices/system/cpu/isolated").and_then(|_| topology::isolated(host));
+        let isolated = match told {
             Ok(isolated) => isolated,
             Err(error) => return unknown("isolation", &error),
         };
         let open = self.cpus.difference(&isolated);
         if open.is_empty() {
-            return ok("isolation", format!("CPUs {} are isolated", self.cpus), why);
+            return ok("isolation", format!("{}: isolated", named(&self.cpus)), why);
         }
         let remedy = format!("start the kernel with isolcpus={open} nohz_full={open} rcu_nocbs={open}");
-        reading("isolation", self.limits.not_bare_metal, format!("CPUs {open} are not isolated"), why, remedy)
+        self.not_bare_metal("isolation", format!("{}: not isolated", named(&open)), why, remedy)
     }
 
     fn governor(&self, host: &HostFs) -> Reading {
@@ -180,8 +198,8 @@ impl Sensor {
             Ok(false) => ok("turbo", "off".into(), why),
             Ok(true) => {
                 let remedy =
-                    "write 1 to intel_pstate/no_turbo, or 0 to cpufreq/boost, under /sys/devices/system/cpu";
-                reading("turbo", self.limits.not_bare_metal, "on".into(), why, remedy.into())
+                    "write 1 to /sys/devices/system/cpu/intel_pstate/no_turbo, or 0 to /sys/devices/system/cpu/cpufreq/boost";
+                self.not_bare_metal("turbo", "on".into(), why, remedy.into())
             }
             Err(error) => unknown("turbo", &error),
         }
@@ -202,14 +220,16 @@ impl Sensor {
     }
 
     fn disk(&self, host: &HostFs) -> Reading {
-        match host.free_bytes(&self.disk) {
+        // An agent that never ran has no folder yet; it will lie where the nearest one above it lies.
+        let there = self.disk.ancestors().find(|folder| host.exists(folder)).unwrap_or(&self.disk);
+        match host.free_bytes(there) {
             Ok(free) => {
                 let why = "results are written here before they travel";
                 at_least(
                     "disk",
                     free,
                     self.limits.disk_min_bytes,
-                    &format!("free in {}", self.disk.display()),
+                    &format!("free for {}", self.disk.display()),
                     why,
                 )
             }
@@ -222,17 +242,28 @@ impl Sensor {
         match hypervisor(host) {
             Ok(None) => ok("virtual_machine", "no".into(), why),
             Ok(Some(kind)) => {
-                let remedy = match self.limits.not_bare_metal {
-                    ReadingStatus::Ok => String::new(),
-                    ReadingStatus::Warn | ReadingStatus::Fail | ReadingStatus::Unknown => {
-                        "use bare metal, or give this box a pool of its own".into()
-                    }
-                };
-                reading("virtual_machine", self.limits.not_bare_metal, format!("yes ({kind})"), why, remedy)
+                let remedy = "use bare metal, or give this box a pool of its own";
+                self.not_bare_metal("virtual_machine", format!("yes, {kind}"), why, remedy.into())
             }
             Err(error) => unknown("virtual_machine", &error),
         }
     }
+
+    /// What no box whose numbers must stand should have. A box of which that is not asked is told, and that is all.
+    fn not_bare_metal(&self, name: &str, value: String, why: &str, remedy: String) -> Reading {
+        match self.limits.not_bare_metal {
+            ReadingStatus::Ok => ok(name, format!("{value} (no matter on tier dev)"), why),
+            status @ (ReadingStatus::Warn | ReadingStatus::Fail | ReadingStatus::Unknown) => {
+                reading(name, status, value, why, remedy)
+            }
+        }
+    }
+}
+
+/// `CPU 1` or `CPUs 1-3`.
+fn named(cpus: &CpuSet) -> String {
+    let noun = if cpus.len() == 1 { "CPU" } else { "CPUs" };
+    format!("{noun} {cpus}")
 }
 
 fn at_least(name: &str, bytes: u64, min_bytes: u64, what: &str, why: &str) -> Reading {
@@ -245,7 +276,7 @@ fn at_least(name: &str, bytes: u64, min_bytes: u64, what: &str, why: &str) -> Re
         ReadingStatus::Fail,
         value,
         why,
-        format!("free some: at least {} MiB are needed", min_bytes >> 20),
+        format!("free some {name}: at least {} MiB must be {what}", min_bytes >> 20),
     )
 }
 
@@ -279,6 +310,7 @@ impl Span {
     fn reading(
         self,
         name: &str,
+        unit: &str,
         why: &str,
         remedy: String,
         judge: impl FnOnce(CpuTimes) -> (ReadingStatus, f64),
@@ -289,20 +321,23 @@ impl Span {
         };
         let (status, share) = judge(times);
         let remedy = if status == ReadingStatus::Ok { String::new() } else { remedy };
-        reading(name, status, format!("{:.1} %", share * 100.0), why, remedy)
+        reading(name, status, format!("{:.1} % {unit}", share * 100.0), why, remedy)
     }
 }
 
 /// More tasks that want to run than CPUs: even a quiet core will be asked to help.
-fn runnable(now: &Result<StatSample, StatError>, leased: usize) -> Reading {
+fn runnable(now: &Result<StatSample, StatError>) -> Reading {
     match now {
         // The reader itself is one of them.
         Ok(now) => {
-            let others = now.runnable.saturating_sub(1);
+            let (others, cpus) = (now.runnable.saturating_sub(1), now.cpus());
             let why = "tasks that want to run compete with the bench for cores, caches and memory";
-            let status = if others > leased as u64 { ReadingStatus::Warn } else { ReadingStatus::Ok };
-            let remedy = if status == ReadingStatus::Ok { "" } else { "wait, or stop them" };
-            reading("runnable", status, format!("{others} tasks want to run"), why, remedy.into())
+            let value = format!("{others} {} on {cpus} CPUs", if others == 1 { "task runs" } else { "tasks run" });
+            if others > cpus as u64 {
+                let remedy = "wait until they are done, or stop some; `top` shows them";
+                return reading("runnable", ReadingStatus::Warn, value, why, remedy.into());
+            }
+            ok("runnable", value, why)
         }
         Err(error) => unknown("runnable", error),
     }
@@ -319,7 +354,7 @@ fn hypervisor(host: &HostFs) -> Result<Option<String>, ReadError> {
     let flags = text.lines().find(|line| line.starts_with("flags"));
     let virtual_machine =
         flags.is_some_and(|flags| flags.split_whitespace().any(|flag| flag == "hypervisor"));
-    let vendor = host.read("/sys/class/dmi/id/sys_vendor").unwrap_or_else(|_| "kind unknown".into());
+    let vendor = host.read("/sys/class/dmi/id/sys_vendor").unwrap_or_else(|_| "of a kind that it does not tell".into());
     Ok(virtual_machine.then_some(vendor))
 }
 

@@ -101,6 +101,11 @@ impl StatSample {
         Ok(sample)
     }
 
+    /// CPUs that the kernel counts for.
+    pub fn cpus(&self) -> usize {
+        self.per_cpu.len()
+    }
+
     /// What the given CPUs did since an earlier reading, summed.
     pub fn since(&self, earlier: &Self, cpus: &CpuSet) -> CpuTimes {
         let of = |cpu| Some(self.per_cpu.get(&cpu)?.since(*earlier.per_cpu.get(&cpu)?));

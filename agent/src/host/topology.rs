@@ -25,8 +25,7 @@ pub enum HostTopologyError {
 /// The box's online CPUs with their cores, nodes and caches.
 pub fn read_topology(host: &HostFs) -> Result<Topology, HostTopologyError> {
     let online: CpuSet = host.parse(format!("{CPU_DIR}/online"), LIST)?;
-    let isolated = optional_list(host, &format!("{CPU_DIR}/isolated"))?;
-    let isolated = isolated.union(&optional_list(host, "/sys/fs/cgroup/cpuset.cpus.isolated")?);
+    let isolated = isolated(host)?;
     let nohz_full = optional_list(host, &format!("{CPU_DIR}/nohz_full"))?;
     let mut cpus = Vec::with_capacity(online.len());
     for id in online.iter() {
@@ -40,6 +39,12 @@ pub fn read_topology(host: &HostFs) -> Result<Topology, HostTopologyError> {
         });
     }
     Ok(Topology::new(cpus)?)
+}
+
+/// The CPUs that the kernel keeps other tasks off: by its command line, or as an isolated partition.
+pub(super) fn isolated(host: &HostFs) -> Result<CpuSet, ReadError> {
+    let by_command_line = optional_list(host, &format!("{CPU_DIR}/isolated"))?;
+    Ok(by_command_line.union(&optional_list(host, "/sys/fs/cgroup/cpuset.cpus.isolated")?))
 }
 
 /// A list that kernels leave out, leave empty or (old ones) fill with ` (null)`.

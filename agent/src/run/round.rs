@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use darwin_agent_core::cpu_alloc::Granted;
 use darwin_gate::{Observation, Order, SeriesKey, order};
+use darwin_proto::{MAX_MESSAGE_BYTES, v1};
 use darwin_shared::formats::{Format, measured_process, peak_memory};
 use darwin_shared::ids::{AttemptId, Epoch};
 use darwin_shared::round::{Invocation, RoundResult};
 use darwin_shared::spec::{Arm, Isolation, JobSpec, Scheduler};
 use darwin_shared::state::{Failure, FailureCause, Stage};
+use prost::Message;
 use tokio_util::sync::CancellationToken;
 
 use super::environment::{Surroundings, fill};
@@ -22,6 +24,9 @@ use crate::config::BenchLimits;
 use crate::exec::Ended;
 use crate::logs::{AttemptLogs, Written};
 use crate::stage::Reserved;
+
+/// What a message takes around a round.
+const HEAD_BYTES: usize = 64;
 
 /// A variant that is ready to be measured.
 #[derive(Debug, Clone)]
@@ -51,8 +56,8 @@ pub(crate) struct Bench {
 /// How a round went.
 #[derive(Debug)]
 pub(crate) enum RoundEnd {
-    /// Every side was measured.
-    Measured(RoundResult),
+    /// Every side was measured; as it goes into the spool and over the link.
+    Measured(v1::RoundResult),
     /// A side failed.
     Failed(Failure),
     /// The box failed.
@@ -75,10 +80,29 @@ pub(crate) async fn measure(bench: &Bench, round: u32, slot: &mut Slot) -> Round
             Err(end) => return end,
         }
     }
-    RoundEnd::Measured(RoundResult { attempt: bench.attempt, epoch: bench.epoch, round, invocations })
+    let result = RoundResult { attempt: bench.attempt, epoch: bench.epoch, round, invocations };
+    bench.for_the_wire(result)
 }
 
 impl Bench {
+    /// The result as a message, if it fits one.
+    fn for_the_wire(&self, result: RoundResult) -> RoundEnd {
+        let statistics: usize =
+            result.invocations.iter().map(|invocation| invocation.observations.len()).sum();
+        let message = v1::RoundResult::from(result);
+        let bytes = message.encoded_len() + HEAD_BYTES;
+        match self.sides.last() {
+            Some(side) if bytes > MAX_MESSAGE_BYTES => {
+                let why = format!(
+                    "its {statistics} statistics take {bytes} bytes; a round may have {MAX_MESSAGE_BYTES}: split the \
+                     suite, or give its benches shorter names"
+                );
+                RoundEnd::Failed(failure(side, Stage::Read, FailureCause::Unreadable(why), String::new()))
+            }
+            Some(_) | None => RoundEnd::Measured(message),
+        }
+    }
+
     async fn invoke(&self, side: &Side, round: u32, slot: &mut Slot) -> Result<Invocation, RoundEnd> {
         slot.scratch.empty().map_err(|error| RoundEnd::Broken(format!("the scratch folder: {error}")))?;
         let (home, output) = (slot.scratch.home().to_owned(), slot.scratch.output());

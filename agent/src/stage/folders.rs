@@ -50,6 +50,12 @@ impl Folders {
     pub(crate) fn open(state_dir: &Path, max_bytes: u64) -> io::Result<Arc<Self>> {
         let work = state_dir.join("work");
         fs::create_dir_all(&work)?;
+        for entry in fs::read_dir(&work)?.flatten() {
+            // What an earlier life did not get ready is of no use to anybody.
+            if !entry.path().join(READY).is_file() {
+                remove_all(&entry.path())?;
+            }
+        }
         Ok(Arc::new(Self {
             work,
             blobs: Blobs::open(state_dir.join("blobs"))?,

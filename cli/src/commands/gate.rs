@@ -75,7 +75,7 @@ pub(crate) fn policy(args: &PolicyArgs, mut policy: Policy) -> Result<Policy, Fa
         policy.mode = mode;
     }
     if let Some(primary) = &args.primary {
-        policy.primary = primary.clone();
+        policy.primary = Some(primary.clone());
     }
     if let Some(noise) = args.assumed_noise {
         policy.assumed_noise = darwin_gate::Ratio::new(noise.fraction())

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use darwin_shared::ids::{AttemptId, Digest, JobId};
+use darwin_shared::ids::{AttemptId, JobId};
 use darwin_shared::spec::JobSpec;
 use darwin_shared::state::{AttemptOutcome, LossCause, RefusalCause};
 
@@ -18,8 +18,6 @@ pub struct Job {
     pub id: JobId,
     /// What was submitted.
     pub submitted: SpecRecord,
-    /// The digest of the spec, by which a repeated request is told from a changed one.
-    pub spec_digest: Digest,
     /// Where it is.
     pub record: JobRecord,
     /// The record's version in the ledger.
@@ -64,12 +62,6 @@ impl Job {
             | None => None,
         })
     }
-}
-
-/// The digest of a spec.
-pub fn spec_digest(spec: &JobSpec) -> Digest {
-    // Plain structs of text, numbers and string-keyed maps: nothing in them can fail to serialize.
-    Digest::of(&serde_json::to_vec(spec).unwrap_or_default())
 }
 
 fn is_free(cause: &LossCause) -> bool {

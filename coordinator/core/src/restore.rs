@@ -9,7 +9,7 @@ use darwin_shared::state::{JobState, LossCause, Phase};
 use crate::action::Action;
 use crate::agent::Agent;
 use crate::event::Now;
-use crate::job::{Job, spec_digest};
+use crate::job::Job;
 use crate::live::Live;
 use crate::record::{AgentRecord, EpochRecord, JobRecord, SpecRecord};
 use crate::settings::Settings;
@@ -33,6 +33,8 @@ pub struct RestoredJob {
 pub struct Restored {
     /// Every job that has not finished, and those that finished last.
     pub jobs: Vec<RestoredJob>,
+    /// Finished jobs up to this one may have been left out.
+    pub left_out: Option<JobId>,
     /// What was decided about agents, with the records' versions.
     pub agents: Vec<(AgentId, u64, AgentRecord)>,
     /// The epochs that were reserved, with the record's version.
@@ -46,6 +48,7 @@ impl Core {
         let mut core = Self::new(settings);
         core.epoch = restored.epochs.1.reserved;
         core.epochs = restored.epochs;
+        core.newest_forgotten = restored.left_out;
         for (agent, version, record) in restored.agents {
             let known = Agent { drained: record.drained, ..Agent::unheard(agent.clone(), now.mono) };
             core.agents.insert(agent.clone(), known);
@@ -67,7 +70,6 @@ impl Core {
         }
         let job = Job {
             id,
-            spec_digest: spec_digest(&submitted.spec),
             submitted,
             record,
             version,

@@ -25,6 +25,8 @@ pub struct Core {
     pub(crate) jobs: BTreeMap<JobId, Job>,
     /// Jobs that finished last, for lists and repeated request ids.
     pub(crate) recent: BTreeMap<JobId, Job>,
+    /// The newest finished job that may have left memory.
+    pub(crate) newest_forgotten: Option<JobId>,
     pub(crate) queue: Queue,
     pub(crate) agents: BTreeMap<AgentId, Agent>,
     pub(crate) links: BTreeMap<LinkId, AgentId>,
@@ -198,6 +200,7 @@ impl Core {
         self.recent.insert(job.id, job);
         while self.recent.len() > self.settings.recent_max {
             if let Some((_, old)) = self.recent.pop_first() {
+                self.newest_forgotten = self.newest_forgotten.max(Some(old.id));
                 let request = &old.submitted.request_id;
                 if self.requests.get(request) == Some(&old.id) {
                     self.requests.remove(request);

@@ -8,7 +8,7 @@ use darwin_shared::state::{JobState, Outcome};
 
 use crate::action::{Action, Answer, Refusal, ToAgent};
 use crate::event::{Caller, Now, Submission};
-use crate::job::{Job, spec_digest};
+use crate::job::Job;
 use crate::record::{JobRecord, SpecRecord, Value, Write};
 use crate::state::Core;
 
@@ -31,7 +31,7 @@ impl Core {
         if !submission.request_id.is_empty()
             && let Some(known) = self.requests.get(&submission.request_id)
         {
-            let same = self.job(*known).is_some_and(|job| job.spec_digest == spec_digest(&submission.spec));
+            let same = self.job(*known).is_some_and(|job| **job.spec() == submission.spec);
             return if same {
                 Ok(Some(*known))
             } else {
@@ -46,7 +46,6 @@ impl Core {
 
     fn accept(&mut self, now: Now, submission: Submission, out: &mut Vec<Action>) {
         let Submission { job: id, request_id, spec, submitter } = submission;
-        let digest = spec_digest(&spec);
         let submitted = SpecRecord {
             request_id: request_id.clone(),
             submitter,
@@ -57,7 +56,6 @@ impl Core {
         let mut job = Job {
             id,
             submitted,
-            spec_digest: digest,
             record: JobRecord::queued(),
             version: 0,
             waiting_since: now.mono,

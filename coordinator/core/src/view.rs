@@ -27,9 +27,9 @@ impl Core {
         })
     }
 
-    /// The oldest job in memory that has finished: what is older than it may be in the ledger only.
-    pub fn oldest_recent(&self) -> Option<JobId> {
-        self.recent.keys().next().copied()
+    /// Finished jobs up to this one may be in the ledger only; all later ones are in memory.
+    pub fn newest_forgotten(&self) -> Option<JobId> {
+        self.newest_forgotten
     }
 
     /// The agents, sorted by id.

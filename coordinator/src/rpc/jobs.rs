@@ -19,7 +19,7 @@ use super::status::{ToStatus, job_id};
 use super::view;
 use crate::handle::{FINISHED_MESSAGES, Handle, Input, Submit};
 use crate::health::{FREE_BYTES_MIN, Health};
-use crate::stores::decode_job;
+use crate::stores::{Kind, decode_job};
 
 /// Submissions of one stream that may be on their way to the disk at once; they share a few syncs.
 const SUBMITS_IN_FLIGHT: usize = 1024;
@@ -39,6 +39,8 @@ pub(crate) struct JobsService {
     pub(crate) health: Health,
 }
 
+/// The answer to a submission, once there is one.
+type Taken = Pin<Box<dyn Future<Output = Result<v1::SubmitResponse, Status>> + Send>>;
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 fn checked_text(field: &str, text: String) -> Result<String, Status> {
@@ -52,20 +54,30 @@ fn checked_text(field: &str, text: String) -> Result<String, Status> {
 
 impl JobsService {
     async fn take(&self, request: v1::SubmitRequest) -> Result<v1::SubmitResponse, Status> {
+        self.begin(request).await?.await
+    }
+
+    /// Checks a submission and hands it to the loop; the inner future is the answer, once the job is on disk.
+    async fn begin(&self, request: v1::SubmitRequest) -> Result<Taken, Status> {
         let spec = request.spec.ok_or_else(|| Status::invalid_argument("`spec` is missing"))?;
         let spec = JobSpec::try_from(spec).map_err(|e| Status::invalid_argument(e.to_string()))?;
         let request_id = checked_text("request_id", request.request_id)?;
         let submitter = checked_text("submitter", request.submitter)?;
-        self.submit(spec, request_id, submitter).await
+        self.check(&spec).await?;
+        let submit = Submit { request_id, spec, submitter };
+        let answer = self.handle.begin_submit(submit).await.map_err(|e| e.to_status())?;
+        Ok(Box::pin(async move {
+            match answer.await.map_err(|e| e.to_status())? {
+                Answer::Submitted { job, known } => Ok(v1::SubmitResponse { job_id: job.to_string(), known }),
+                Answer::Cancelling { .. } | Answer::DrainSet => {
+                    Err(Status::internal("the loop gave another call's answer"))
+                }
+            }
+        }))
     }
 
-    async fn submit(
-        &self,
-        spec: JobSpec,
-        request_id: String,
-        submitter: String,
-    ) -> Result<v1::SubmitResponse, Status> {
-        spec.check().map_err(|e| Status::invalid_argument(e.to_string()))?;
+    /// Refuses what cannot be run, and all while there is no room to write it down.
+    async fn check(&self, spec: &JobSpec) -> Result<(), Status> {
         if let Some(free) = self.health.free_bytes()
             && free < FREE_BYTES_MIN
         {
@@ -79,13 +91,7 @@ impl JobsService {
                 self.artifacts.check(digest, &variant.label).await?;
             }
         }
-        let submit = Submit { request_id, spec, submitter };
-        match self.handle.submit(submit).await.map_err(|e| e.to_status())? {
-            Answer::Submitted { job, known } => Ok(v1::SubmitResponse { job_id: job.to_string(), known }),
-            Answer::Cancelling { .. } | Answer::DrainSet => {
-                Err(Status::internal("the loop gave another call's answer"))
-            }
-        }
+        Ok(())
     }
 
     /// A job of memory or of the ledger.
@@ -96,7 +102,7 @@ impl JobsService {
                 if let Some(job) = core.job(id) {
                     return Ok(Some(view::job(core, job, now, true)));
                 }
-                let stored = ledger.get(crate::stores::Kind::Job, &id.to_string())?;
+                let stored = ledger.get(Kind::Job, &id.to_string())?;
                 stored.map(|stored| Ok(view::stored_job(&decode_job(ledger, &stored)?, true))).transpose()
             })
             .await
@@ -182,10 +188,12 @@ impl v1::jobs_server::Jobs for JobsService {
         let service = self.clone();
         let answers = requests
             .into_inner()
-            .map(move |request| {
+            // One after the other into the loop, so that the jobs' ages are those of the requests; together to the disk.
+            .then(move |request| {
                 let service = service.clone();
-                async move { service.take(request?).await }
+                async move { service.begin(request?).await }
             })
+            .map(async |begun: Result<Taken, Status>| begun?.await)
             .buffered(SUBMITS_IN_FLIGHT);
         Ok(Response::new(Box::pin(answers)))
     }
@@ -328,43 +336,66 @@ impl Filter {
             && (self.states.is_empty() || self.states.contains(state.name()))
     }
 
-    /// Newest first: what memory has, then what only the ledger has.
+    /// Newest first: what memory has, and between it what only the ledger has.
     fn page(
         &self,
         core: &darwin_coordinator_core::Core,
         ledger: &mut dyn crate::stores::Ledger,
     ) -> Result<v1::ListJobsResponse, crate::stores::RecordError> {
+        let below = core.newest_forgotten().map(JobId::successor).into_iter().chain(self.before).min();
+        let forgotten = match core.newest_forgotten().and(below) {
+            Some(below) => ledger.newest(Kind::Job, Some(&below.to_string()), LEDGER_SCAN_MAX)?,
+            None => Vec::new(),
+        };
+        // Beyond the last one that was read nothing is known: what memory has there belongs to the next page.
+        let known_from = match forgotten.last() {
+            Some(last) if forgotten.len() == LEDGER_SCAN_MAX => Some(crate::stores::job_id(last)?),
+            Some(_) | None => None,
+        };
+        let mut remembered = core
+            .jobs_newest_first(self.before)
+            .take_while(|job| known_from.is_none_or(|from| job.id >= from))
+            .peekable();
         let mut jobs = Vec::new();
-        for job in core.jobs_newest_first(self.before) {
-            let spec = job.spec();
-            if self.matches(spec.project.as_str(), spec.suite.as_str(), &job.record.state) {
-                if jobs.len() == self.limit {
+        for stored in &forgotten {
+            let id = crate::stores::job_id(stored)?;
+            while let Some(job) = remembered.next_if(|job| job.id >= id) {
+                if !self.list(&as_stored(job), &mut jobs) {
                     return Ok(v1::ListJobsResponse { jobs, more: true });
                 }
-                jobs.push(view::summary(&RestoredJob {
-                    id: job.id,
-                    submitted: job.submitted.clone(),
-                    record: job.record.clone(),
-                    version: job.version,
-                }));
+            }
+            if core.job(id).is_none() && !self.list(&decode_job(ledger, stored)?, &mut jobs) {
+                return Ok(v1::ListJobsResponse { jobs, more: true });
             }
         }
-        let oldest = core.oldest_recent().into_iter().chain(self.before).min();
-        let before = oldest.map(|id| id.to_string());
-        let stored = ledger.newest(crate::stores::Kind::Job, before.as_deref(), LEDGER_SCAN_MAX)?;
-        for stored in &stored {
-            let job = decode_job(ledger, stored)?;
-            let spec = &job.submitted.spec;
-            let known = core.job(job.id).is_some();
-            if !known && self.matches(spec.project.as_str(), spec.suite.as_str(), &job.record.state) {
-                if jobs.len() == self.limit {
-                    return Ok(v1::ListJobsResponse { jobs, more: true });
-                }
-                jobs.push(view::summary(&job));
+        for job in remembered {
+            if !self.list(&as_stored(job), &mut jobs) {
+                return Ok(v1::ListJobsResponse { jobs, more: true });
             }
         }
-        let more = stored.len() == LEDGER_SCAN_MAX;
-        Ok(v1::ListJobsResponse { jobs, more })
+        Ok(v1::ListJobsResponse { jobs, more: known_from.is_some() })
+    }
+
+    /// Puts a job on the page if it is wanted; false if it is and the page is full.
+    fn list(&self, job: &RestoredJob, jobs: &mut Vec<v1::JobSummary>) -> bool {
+        let spec = &job.submitted.spec;
+        if !self.matches(spec.project.as_str(), spec.suite.as_str(), &job.record.state) {
+            return true;
+        }
+        if jobs.len() == self.limit {
+            return false;
+        }
+        jobs.push(view::summary(job));
+        true
+    }
+}
+
+fn as_stored(job: &darwin_coordinator_core::job::Job) -> RestoredJob {
+    RestoredJob {
+        id: job.id,
+        submitted: job.submitted.clone(),
+        record: job.record.clone(),
+        version: job.version,
     }
 }
 

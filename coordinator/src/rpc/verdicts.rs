@@ -82,10 +82,13 @@ impl v1::verdicts_server::Verdicts for VerdictsService {
         request: Request<v1::HistoryRequest>,
     ) -> Result<Response<v1::HistoryResponse>, Status> {
         let v1::HistoryRequest { project, suite, bench, metric, limit } = request.into_inner();
-        if !metric.is_empty() {
+        let metric = if metric.is_empty() {
+            metric
+        } else {
+            // As the archive writes it: `custom.a:smaller` is `custom.a`.
             let parsed: Result<darwin_gate::Metric, _> = metric.parse();
-            parsed.map_err(|e| Status::invalid_argument(e.to_string()))?;
-        }
+            parsed.map_err(|e| Status::invalid_argument(e.to_string()))?.to_string()
+        };
         let limit = if limit == 0 { POINTS } else { limit };
         let query = HistoryQuery { project, suite, bench, metric, limit };
         let archive = self.archive.clone();

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::ledger::{Change, CommitError, Kind, Ledger, LedgerError, PAGE_MAX, Stored, StoredWrite, cut_to_commits};
+use super::ledger::{
+    Change, CommitError, Kind, Ledger, LedgerError, PAGE_MAX, Stored, StoredWrite, cut_to_commits,
+};
 
 #[derive(Debug, Clone)]
 struct Entry {

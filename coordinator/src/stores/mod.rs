@@ -19,4 +19,5 @@ pub use blobs::{BlobError, BlobWriter, FolderBlobs};
 pub use ledger::{Change, CommitError, Kind, Ledger, LedgerError, PAGE_MAX, Stored, StoredWrite};
 pub use ledger_memory::MemoryLedger;
 pub use ledger_sqlite::SqliteLedger;
+pub(crate) use records::job_id;
 pub use records::{RecordError, decode_job, encode, load};

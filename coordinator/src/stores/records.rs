@@ -54,9 +54,14 @@ fn garbled(kind: Kind, id: &str, why: &dyn std::fmt::Display) -> RecordError {
     RecordError::Garbled { kind, id: id.to_owned(), why: why.to_string() }
 }
 
+/// The job that a record is about.
+pub(crate) fn job_id(stored: &Stored) -> Result<JobId, RecordError> {
+    stored.id.parse().map_err(|e| garbled(Kind::Job, &stored.id, &e))
+}
+
 /// A job of the ledger with its spec.
 pub fn decode_job(ledger: &mut dyn Ledger, stored: &Stored) -> Result<RestoredJob, RecordError> {
-    let id: JobId = stored.id.parse().map_err(|e| garbled(Kind::Job, &stored.id, &e))?;
+    let id = job_id(stored)?;
     let record: JobRecord =
         serde_json::from_slice(&stored.value).map_err(|e| garbled(Kind::Job, &stored.id, &e))?;
     let spec = ledger
@@ -72,6 +77,11 @@ pub fn load(ledger: &mut dyn Ledger, recent: usize) -> Result<Restored, RecordEr
     let mut restored = Restored::default();
     let newest = ledger.newest(Kind::Job, None, recent)?;
     let oldest_of_newest = newest.last().map(|stored| stored.id.clone());
+    if newest.len() >= recent.min(PAGE_MAX)
+        && let Some(oldest) = newest.last()
+    {
+        restored.left_out = Some(job_id(oldest)?);
+    }
     for stored in newest.iter().rev() {
         let job = decode_job(ledger, stored)?;
         restored.jobs.push(job);

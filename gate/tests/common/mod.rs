@@ -17,6 +17,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 pub(crate) const P50: Metric = Metric::Latency(LatencyStat::P50);
 pub(crate) const P99: Metric = Metric::Latency(LatencyStat::P99);
+pub(crate) const MEAN: Metric = Metric::Latency(LatencyStat::Mean);
 pub(crate) const SEED: u64 = 7;
 
 pub(crate) fn key(bench: &str, metric: Metric) -> SeriesKey {

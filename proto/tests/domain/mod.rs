@@ -141,8 +141,15 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
                 rule.gated |= metric.same_quantity(&primary);
             }
             let assumed_noise = Ratio::new(noise.get() + 0.01).unwrap();
-            let policy =
-                Policy { mode, alpha, metrics, primary, min_gain, assumed_noise, ..Policy::default() };
+            let policy = Policy {
+                mode,
+                alpha,
+                metrics,
+                primary: Some(primary),
+                min_gain,
+                assumed_noise,
+                ..Policy::default()
+            };
             policy.with_max_pairs(max_pairs)
         },
     )

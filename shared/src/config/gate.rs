@@ -44,7 +44,7 @@ pub(super) fn policy(suite: &Section<'_>, budget: &Budget, faults: &mut Faults) 
     }
     let primary = |item: &Item<'_>| metric(item.text("\"latency.p99\"")?, &item.span);
     if let Some(primary) = optional(&section, "primary", faults, primary) {
-        policy.primary = primary;
+        policy.primary = Some(primary);
     }
     if let Some(noise) = optional(&section, "assumed_noise", faults, assumed_noise) {
         policy.assumed_noise = noise;

@@ -14,6 +14,8 @@ use crate::state::{Failure, MeasuredSeries, Outcome};
 const MAX_BENCH_CHARS: usize = 48;
 /// So many of a failed stage's last lines are shown; the whole log is one command away.
 const MAX_LOG_LINES: usize = 20;
+/// Remarks are sentences: longer lines are hard to read, whatever the terminal has room for.
+const MAX_REMARK_CHARS: usize = 110;
 /// So many reasons for not gating are told apart; the rest is counted.
 const MAX_REASONS: usize = 3;
 
@@ -75,7 +77,7 @@ fn judged(out: &mut String, verdict: &Verdict, options: HumanOptions) {
     let word = painted(&verdict.decision.to_string(), tone, true, options.colour);
     push_line(out, &format!("{word}  {}", lines::decision_text(verdict)));
     for (title, text) in lines::remarks(verdict) {
-        push_line(out, &format!("  {title}: {text}"));
+        push_wrapped(out, &format!("{title}: {text}"));
     }
     if options.all {
         push_line(out, &format!("  ({})", lines::method_line(verdict)));
@@ -101,16 +103,16 @@ fn not_gated(out: &mut String, verdict: &Verdict) {
     }
     let total: usize = reasons.iter().map(|(count, _)| count).sum();
     let told = if let [(_, why)] = reasons.as_slice() {
-        format!("because {why}")
+        why.clone()
     } else {
         let mut told: Vec<String> =
-            reasons.iter().take(MAX_REASONS).map(|(count, why)| format!("{count} because {why}")).collect();
+            reasons.iter().take(MAX_REASONS).map(|(count, why)| format!("{count}: {why}")).collect();
         if reasons.len() > MAX_REASONS {
-            told.push("the rest for other reasons".to_owned());
+            told.push("the rest: other reasons".to_owned());
         }
-        told.join(", ")
+        told.join("; ")
     };
-    push_line(out, &format!("  Not gated: {total} series, {told}; --verbose shows them\n"));
+    push_line(out, &format!("  Not gated: {total} series ({told}); --verbose shows them\n"));
 }
 
 fn measured(out: &mut String, series: &[MeasuredSeries], options: HumanOptions) {
@@ -168,6 +170,24 @@ fn table(out: &mut String, cells: Vec<Vec<String>>, last: Vec<String>) {
 fn push_line(out: &mut String, line: &str) {
     // Writing to a String cannot fail.
     let _ = writeln!(out, "{line}");
+}
+
+/// A remark of several lines, each two blanks in and those after the first four.
+fn push_wrapped(out: &mut String, text: &str) {
+    let mut line = String::from(" ");
+    let mut chars = line.len();
+    for word in text.split(' ') {
+        let more = 1 + word.chars().count();
+        if chars + more > MAX_REMARK_CHARS && !line.trim().is_empty() {
+            push_line(out, &line);
+            line = String::from("   ");
+            chars = line.len();
+        }
+        line.push(' ');
+        line.push_str(word);
+        chars += more;
+    }
+    push_line(out, &line);
 }
 
 fn painted(text: &str, tone: Tone, bold: bool, colour: bool) -> String {

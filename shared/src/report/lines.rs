@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use darwin_gate::{Decision, Finding, FindingClass, Method, Metric, Ratio, Reason, Unit, Verdict};
+use darwin_gate::{Better, Decision, Finding, FindingClass, Method, Metric, Ratio, Reason, Unit, Verdict};
 
 use super::model::Header;
 use super::text::{counted, elapsed, visible};
@@ -99,11 +99,30 @@ fn values(finding: &Finding) -> String {
 }
 
 /// What is proven, with the margin where it was the margin that could not be met.
+///
+/// A proof is asked at a finding's share of alpha, the interval is shown at the whole of it: between the two lies what
+/// is likely and not proven, and to call that unclear beside an interval far from zero would puzzle everybody.
 fn class(finding: &Finding) -> String {
-    match &finding.class {
-        FindingClass::Unclear | FindingClass::NotSlower => {
-            format!("{}, margin {}", finding.class, finding.margin)
-        }
+    match (&finding.class, leaning(finding)) {
+        (FindingClass::Unclear, Some(leaning)) => format!("likely {leaning}, not proven"),
+        (FindingClass::NotSlower, Some("faster")) => "not slower, likely faster".to_owned(),
+        (class, _) => settled_class(finding, class),
+    }
+}
+
+/// Which way the whole interval lies: the better one, or the worse one by more than the margin.
+fn leaning(finding: &Finding) -> Option<&'static str> {
+    let (low, high) = finding.interval?;
+    let (best, worst) = match finding.better {
+        Better::Smaller => (low.ln_1p(), high.ln_1p()),
+        Better::Bigger => (-high.ln_1p(), -low.ln_1p()),
+    };
+    if worst < 0.0 { Some("faster") } else { (best > finding.margin.ln_1p()).then_some("slower") }
+}
+
+fn settled_class(finding: &Finding, class: &FindingClass) -> String {
+    match class {
+        FindingClass::Unclear | FindingClass::NotSlower => format!("{class}, margin {}", finding.margin),
         FindingClass::Slower if finding.floor > Ratio::ZERO => format!("slower, floor {}", finding.floor),
         FindingClass::NotGated { why } => format!("not gated: {}", visible(why)),
         FindingClass::Faster | FindingClass::Slower | FindingClass::Same => finding.class.to_string(),
@@ -192,15 +211,10 @@ fn sureness(verdict: &Verdict) -> Option<String> {
 /// What must be known beside the decision: what it assumes, what would settle it, what else was noticed.
 pub(super) fn remarks(verdict: &Verdict) -> Vec<(&'static str, String)> {
     let mut remarks = Vec::new();
-    let assumption = verdict.assumption.as_deref().unwrap_or_default();
-    if !assumption.is_empty() {
+    if let Some(assumption) = &verdict.assumption {
         remarks.push(("It assumes", visible(assumption.strip_prefix("assumes ").unwrap_or(assumption))));
     }
-    if let Some(command) = &verdict.settle_with
-        && !assumption.contains(command.as_str())
-    {
-        remarks.push(("To settle it", visible(command)));
-    }
+    remarks.extend(verdict.settle_with.iter().map(|command| ("To settle it", visible(command))));
     remarks.extend(verdict.notes.iter().map(|note| ("Note", visible(note))));
     remarks
 }

@@ -12,7 +12,7 @@ use super::credits::Pace;
 use super::fences::Fences;
 use super::link::Link;
 use super::words::{Action, Event, Held, Limits, Offer, Plan, Remembered};
-use crate::cpu_alloc::{Allocator, LeaseKey, Refusal, Request};
+use crate::cpu_alloc::{Allocator, LeaseKey, Request};
 
 /// Ended attempts kept for a coordinator that does not release them, before nothing more is taken on.
 const MAX_UNRELEASED: usize = 2048;
@@ -33,7 +33,7 @@ pub(super) enum Leaving {
 #[derive(Debug, Clone)]
 pub struct Machine {
     pub(super) limits: Limits,
-    allocator: Allocator,
+    pub(super) allocator: Allocator,
     /// The allocator with nothing leased: says what could ever be had.
     idle: Allocator,
     pub(super) attempts: BTreeMap<AttemptId, Attempt>,
@@ -42,16 +42,18 @@ pub struct Machine {
     pub(super) waiting: VecDeque<AttemptId>,
     pub(super) ready: VecDeque<AttemptId>,
     pub(super) stagers_busy: u32,
-    slots_free: BTreeSet<u32>,
-    cores_free: u32,
+    pub(super) slots_free: BTreeSet<u32>,
+    pub(super) cores_free: u32,
     pub(super) link: Link,
     fences: Fences,
-    pace: Pace,
+    pub(super) pace: Pace,
     drained: bool,
     pub(super) leaving: Leaving,
     pub(super) health: Result<(), String>,
     /// What the coordinator believes of our offer.
     offered: Option<Offer>,
+    /// When to try again to take cores that somebody else on the box had.
+    pub(super) retry_at: Option<Duration>,
 }
 
 impl Machine {
@@ -81,6 +83,7 @@ impl Machine {
             leaving: Leaving::No,
             health: Ok(()),
             offered: None,
+            retry_at: None,
         };
         let mut actions = Vec::new();
         for (job, epoch) in seen {
@@ -103,6 +106,7 @@ impl Machine {
         let mut actions = Vec::new();
         self.take_in(event, now, &mut actions);
         self.end_past_lease(now, &mut actions);
+        self.end_past_budget(now, &mut actions);
         self.begin_staging(&mut actions);
         self.give_cores(now, &mut actions);
         self.speak(now, &mut actions);
@@ -118,9 +122,12 @@ impl Machine {
             }
             Event::Welcomed { lease, renew_every, stale, drained } => {
                 if self.link.welcomed(lease, renew_every, now) {
-                    self.drained = drained;
                     for attempt in stale {
                         self.halt(attempt, &Then::Forget, now, actions);
+                    }
+                    self.drained = drained;
+                    if drained {
+                        self.give_up(false, now, actions);
                     }
                 }
             }
@@ -135,10 +142,17 @@ impl Machine {
                 }
             }
             Event::Released { attempt } => self.halt(attempt, &Then::Forget, now, actions),
-            Event::DrainAsked(drained) => self.drained = drained,
+            Event::DrainAsked(drained) => {
+                self.drained = drained;
+                if drained {
+                    self.give_up(false, now, actions);
+                }
+            }
             Event::ReplayAsked { attempt, from_round } => self.replay(attempt, from_round, actions),
             Event::StageBegun { attempt, stage } => self.stage_begun(attempt, stage, actions),
             Event::Staged { attempt } => self.staged(attempt, now, actions),
+            Event::CoresTaken { attempt } => self.cores_taken(attempt, now, actions),
+            Event::CoresElsewhere { attempt, cpus } => self.cores_elsewhere(attempt, &cpus, now, actions),
             Event::RoundDone { attempt, round } => self.round_done(attempt, round, now, actions),
             Event::CandidateFailed { attempt, failure } => {
                 self.processes_gone(attempt, AttemptEnd::Failed(failure), now, actions);
@@ -160,17 +174,20 @@ impl Machine {
 
     /// When [`Event::Woken`] is due.
     pub fn wake_at(&self) -> Option<Duration> {
-        let looks = self.attempts.values().filter_map(|attempt| match attempt.phase {
-            Phase::Looking { until, .. } => Some(until),
-            Phase::Waiting { .. }
+        let looks = self.attempts.values().filter_map(|attempt| match &attempt.phase {
+            Phase::Looking { until, .. } => Some(*until),
+            Phase::Running { plan, place, .. } if attempt.rounds > 0 => Some(place.since + plan.time),
+            Phase::Running { .. }
+            | Phase::Waiting { .. }
             | Phase::Staging { .. }
             | Phase::Ready { .. }
-            | Phase::Running { .. }
+            | Phase::Taking { .. }
             | Phase::Stopping { .. }
             | Phase::Ended { .. } => None,
         });
+        let again = self.retry_at.filter(|_| !self.ready.is_empty());
         let lease = self.lease_end().filter(|_| self.live > 0);
-        looks.chain(lease).chain(self.link.renew_at()).min()
+        looks.chain(again).chain(lease).chain(self.link.renew_at()).min()
     }
 
     /// Every attempt held, for the hello and for renewals.
@@ -185,6 +202,7 @@ impl Machine {
                 Phase::Waiting { .. }
                 | Phase::Staging { .. }
                 | Phase::Ready { .. }
+                | Phase::Taking { .. }
                 | Phase::Running { .. }
                 | Phase::Looking { .. }
                 | Phase::Stopping { .. } => None,
@@ -253,7 +271,10 @@ impl Machine {
                 self.attempts.insert(attempt, Attempt { epoch, rounds: 0, phase });
                 self.live += 1;
             }
-            Ok(None) => actions.push(Action::Tell { attempt, epoch, event: AttemptEvent::Accepted }),
+            Ok(None) => {
+                actions.push(Action::Tell { attempt, epoch, event: AttemptEvent::Accepted });
+                self.tell_end(attempt, actions);
+            }
             Err(cause) => actions.push(Action::Tell { attempt, epoch, event: AttemptEvent::Refused(cause) }),
         }
     }
@@ -302,52 +323,6 @@ impl Machine {
         }
     }
 
-    /// Gives free cores to what is ready, in order of arrival: nobody overtakes, so that nobody starves.
-    fn give_cores(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        while let (Some(&attempt), Some(&slot)) = (self.ready.front(), self.slots_free.first()) {
-            let Some(held) = self.attempts.get_mut(&attempt) else {
-                self.ready.pop_front();
-                continue;
-            };
-            let Phase::Ready { plan } = &held.phase else {
-                self.ready.pop_front();
-                continue;
-            };
-            if let Err(why) = &self.health {
-                let end = AttemptEnd::Box(format!("the sensor is not ok: {why}"));
-                self.halt(attempt, &Then::Report(end), now, actions);
-                continue;
-            }
-            let request = Request { cores: plan.cores.count, exclusive: plan.cores.exclusive };
-            match self.allocator.allocate(LeaseKey(slot.into()), request) {
-                Ok(granted) => {
-                    let epoch = held.epoch;
-                    let place = Place { slot, since: now };
-                    held.phase = Phase::Running { plan: plan.clone(), place, stop: false };
-                    self.ready.pop_front();
-                    self.slots_free.remove(&slot);
-                    self.cores_free = self.allocator.cores_free();
-                    actions.push(Action::Begin { attempt, epoch, slot, granted });
-                    actions.push(Action::Measure { attempt, round: 0, slot });
-                }
-                Err(Refusal::Busy { .. }) => return,
-                Err(
-                    refusal @ (Refusal::NoCores | Refusal::AlreadyHeld { .. } | Refusal::NeverFits { .. }),
-                ) => {
-                    self.halt(attempt, &Then::Report(AttemptEnd::Box(refusal.to_string())), now, actions);
-                }
-            }
-        }
-    }
-
-    /// Takes an attempt's cores back.
-    pub(super) fn give_back(&mut self, place: Place, now: Duration) {
-        self.allocator.release(LeaseKey(place.slot.into()));
-        self.slots_free.insert(place.slot);
-        self.cores_free = self.allocator.cores_free();
-        self.pace.learn(now.saturating_sub(place.since));
-    }
-
     /// Says what the coordinator should know by now, and whether the agent may go.
     fn speak(&mut self, now: Duration, actions: &mut Vec<Action>) {
         if self.link.renew(now) {
@@ -372,6 +347,28 @@ impl Machine {
         let live: Vec<AttemptId> = self.live().map(|(attempt, _)| attempt).collect();
         for attempt in live {
             self.halt(attempt, &Then::Report(AttemptEnd::Box(why.to_owned())), now, actions);
+        }
+    }
+
+    /// Ends a round in the middle that goes on past the job's time, if there are rounds to report without it. The
+    /// first one may take as long as its steps may.
+    fn end_past_budget(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let over = self.attempts.iter().filter_map(|(&attempt, held)| match &held.phase {
+            Phase::Running { plan, place, .. } if held.rounds > 0 && now >= place.since + plan.time => {
+                Some((attempt, held.rounds))
+            }
+            Phase::Running { .. }
+            | Phase::Waiting { .. }
+            | Phase::Staging { .. }
+            | Phase::Ready { .. }
+            | Phase::Taking { .. }
+            | Phase::Looking { .. }
+            | Phase::Stopping { .. }
+            | Phase::Ended { .. } => None,
+        });
+        let over: Vec<(AttemptId, u32)> = over.collect();
+        for (attempt, rounds) in over {
+            self.halt(attempt, &Then::Report(AttemptEnd::Completed { rounds }), now, actions);
         }
     }
 

@@ -1,10 +1,10 @@
 //! One attempt on this agent.
 //!
 //! ```text
-//! Waiting -> Staging -> Ready -> Running <-> Looking
-//!    |          |         |         |          |
-//!    |          +-> Stopping <------+          |      processes are being ended
-//!    +----------------+---+---------+----------+-> Ended -> (released: gone)
+//! Waiting -> Staging -> Ready <-> Taking -> Running <-> Looking
+//!    |          |         |         |         |          |
+//!    |          +---------|--> Stopping <-----+          |      processes are being ended
+//!    +----------------+---+---------+---------+----------+-> Ended -> (released: gone)
 //! ```
 
 use std::time::Duration;
@@ -32,6 +32,8 @@ pub(super) enum Phase {
     Staging { plan: Plan },
     /// Waits for cores.
     Ready { plan: Plan },
+    /// Cores are set aside for it; whether nobody else on the box has them is being found out.
+    Taking { plan: Plan, place: Place },
     /// A round is being measured.
     Running { plan: Plan, place: Place, stop: bool },
     /// Between two rounds: the gate looks.
@@ -64,7 +66,9 @@ impl Phase {
     /// The cores that it holds.
     pub(super) const fn place(&self) -> Option<Place> {
         match self {
-            Self::Running { place, .. } | Self::Looking { place, .. } => Some(*place),
+            Self::Taking { place, .. } | Self::Running { place, .. } | Self::Looking { place, .. } => {
+                Some(*place)
+            }
             Self::Stopping { place, .. } => *place,
             Self::Waiting { .. } | Self::Staging { .. } | Self::Ready { .. } | Self::Ended { .. } => None,
         }
@@ -74,7 +78,11 @@ impl Phase {
     pub(super) const fn has_processes(&self) -> bool {
         match self {
             Self::Staging { .. } | Self::Running { .. } | Self::Stopping { .. } => true,
-            Self::Waiting { .. } | Self::Ready { .. } | Self::Looking { .. } | Self::Ended { .. } => false,
+            Self::Waiting { .. }
+            | Self::Ready { .. }
+            | Self::Taking { .. }
+            | Self::Looking { .. }
+            | Self::Ended { .. } => false,
         }
     }
 
@@ -84,6 +92,7 @@ impl Phase {
             Self::Waiting { .. }
             | Self::Staging { .. }
             | Self::Ready { .. }
+            | Self::Taking { .. }
             | Self::Running { .. }
             | Self::Looking { .. }
             | Self::Stopping { .. } => true,

@@ -51,7 +51,7 @@ mod tests {
             pace.learn(Duration::from_millis(1));
         }
         assert_eq!((pace.ahead(2), pace.ahead(0)), (50, 0));
-        pace.learn(Duration::from_secs(60));
+        pace.learn(Duration::from_mins(1));
         assert_eq!(pace.ahead(2), 2);
     }
 }

@@ -9,6 +9,7 @@
 
 mod agent;
 mod attempt;
+mod cores;
 mod credits;
 mod fences;
 mod link;

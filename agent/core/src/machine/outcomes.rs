@@ -35,7 +35,12 @@ impl Machine {
         if from_round < held.rounds {
             actions.push(Action::ResendRounds { attempt, from_round });
         }
-        if let Phase::Ended { end } = &held.phase {
+        self.tell_end(attempt, actions);
+    }
+
+    /// Tells again how an attempt ended, if it has.
+    pub(super) fn tell_end(&self, attempt: AttemptId, actions: &mut Vec<Action>) {
+        if let Some(Phase::Ended { end }) = self.attempts.get(&attempt).map(|held| &held.phase) {
             self.tell(attempt, AttemptEvent::Ended(end.clone()), actions);
         }
     }
@@ -57,6 +62,7 @@ impl Machine {
             }
             Phase::Waiting { .. }
             | Phase::Ready { .. }
+            | Phase::Taking { .. }
             | Phase::Running { .. }
             | Phase::Looking { .. }
             | Phase::Ended { .. } => {}
@@ -90,6 +96,7 @@ impl Machine {
             | Phase::Waiting { .. }
             | Phase::Staging { .. }
             | Phase::Ready { .. }
+            | Phase::Taking { .. }
             | Phase::Looking { .. }
             | Phase::Ended { .. } => {}
         }
@@ -145,6 +152,7 @@ impl Machine {
             Phase::Waiting { .. }
             | Phase::Staging { .. }
             | Phase::Ready { .. }
+            | Phase::Taking { .. }
             | Phase::Stopping { .. }
             | Phase::Ended { .. } => {}
         }
@@ -163,6 +171,7 @@ impl Machine {
                 | Phase::Waiting { .. }
                 | Phase::Staging { .. }
                 | Phase::Ready { .. }
+                | Phase::Taking { .. }
                 | Phase::Running { .. }
                 | Phase::Stopping { .. }
                 | Phase::Ended { .. } => None,
@@ -191,7 +200,9 @@ impl Machine {
                 self.stagers_busy = self.stagers_busy.saturating_sub(1);
                 self.finish(attempt, &Then::Report(end), now, actions);
             }
-            Phase::Running { .. } => self.finish(attempt, &Then::Report(end), now, actions),
+            Phase::Taking { .. } | Phase::Running { .. } => {
+                self.finish(attempt, &Then::Report(end), now, actions);
+            }
             Phase::Stopping { then, .. } => self.stopped(attempt, &then.clone(), now, actions),
             Phase::Waiting { .. } | Phase::Ready { .. } | Phase::Looking { .. } | Phase::Ended { .. } => {}
         }
@@ -219,7 +230,7 @@ impl Machine {
                 self.ready.retain(|id| *id != attempt);
                 self.finish(attempt, then, now, actions);
             }
-            Phase::Looking { .. } => self.finish(attempt, then, now, actions),
+            Phase::Taking { .. } | Phase::Looking { .. } => self.finish(attempt, then, now, actions),
             phase @ (Phase::Staging { .. } | Phase::Running { .. }) => {
                 *phase = Phase::Stopping { place: phase.place(), then: then.clone() };
                 actions.push(Action::Stop { attempt });
@@ -244,6 +255,7 @@ impl Machine {
             return;
         };
         let place = held.phase.place();
+        let ran = !matches!(held.phase, Phase::Taking { .. });
         match then {
             Then::Report(end) => {
                 held.phase = Phase::Ended { end: end.clone() };
@@ -258,7 +270,7 @@ impl Machine {
         }
         self.live = self.live.saturating_sub(1);
         if let Some(place) = place {
-            self.give_back(place, now);
+            self.give_back(place, ran, now, actions);
         }
     }
 
@@ -267,19 +279,27 @@ impl Machine {
         if self.leaving == Leaving::No {
             self.leaving = Leaving::Asked;
         }
+        self.give_up(at_once, now, actions);
+    }
+
+    /// Gives back what has no cores yet, and with `everything` what has them: some other box will do it, and nobody is
+    /// to blame.
+    pub(super) fn give_up(&mut self, everything: bool, now: Duration, actions: &mut Vec<Action>) {
         let given_up: Vec<AttemptId> = self
             .attempts
             .iter()
             .filter(|(_, held)| match held.phase {
-                Phase::Waiting { .. } | Phase::Staging { .. } | Phase::Ready { .. } => true,
-                Phase::Running { .. } | Phase::Looking { .. } => at_once,
+                Phase::Waiting { .. }
+                | Phase::Staging { .. }
+                | Phase::Ready { .. }
+                | Phase::Taking { .. } => true,
+                Phase::Running { .. } | Phase::Looking { .. } => everything,
                 Phase::Stopping { .. } | Phase::Ended { .. } => false,
             })
             .map(|(&attempt, _)| attempt)
             .collect();
         for attempt in given_up {
-            let end = AttemptEnd::Box("the agent is being shut down".to_owned());
-            self.halt(attempt, &Then::Report(end), now, actions);
+            self.halt(attempt, &Then::Report(AttemptEnd::Cancelled), now, actions);
         }
     }
 }

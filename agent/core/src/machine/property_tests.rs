@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use darwin_shared::attempt::AttemptEvent;
+use darwin_shared::cpu::CpuSet;
 use darwin_shared::ids::{AttemptId, Epoch};
 use darwin_shared::state::RefusalCause;
 use proptest::prelude::*;
@@ -18,6 +19,7 @@ const SLOTS: u32 = 2;
 enum Chance {
     Assign { job: u64, number: u32, epoch: u64, rounds: u32, staging: bool, look: bool },
     ProcessEnds { which: usize, well: bool },
+    Cores { which: usize, elsewhere: Option<u32> },
     Cancel { which: usize },
     Ack { which: usize, stop: bool },
     Release { which: usize },
@@ -34,6 +36,8 @@ fn chance() -> impl Strategy<Value = Chance> {
             |(job, number, epoch, rounds, staging, look)| Chance::Assign { job, number, epoch, rounds, staging, look }
         ),
         12 => (which.clone(), prop::bool::weighted(0.9)).prop_map(|(which, well)| Chance::ProcessEnds { which, well }),
+        12 => (which.clone(), prop::option::weighted(0.3, 0..4u32))
+            .prop_map(|(which, elsewhere)| Chance::Cores { which, elsewhere }),
         2 => which.clone().prop_map(|which| Chance::Cancel { which }),
         4 => (which.clone(), any::<bool>()).prop_map(|(which, stop)| Chance::Ack { which, stop }),
         4 => which.clone().prop_map(|which| Chance::Release { which }),
@@ -50,7 +54,9 @@ struct World {
     now: Duration,
     /// Processes that run: of which attempt, whether they were told to stop, and the round with its slot.
     running: BTreeMap<AttemptId, (bool, Option<(u32, u32)>)>,
-    slot_cpus: BTreeMap<AttemptId, darwin_shared::cpu::CpuSet>,
+    /// Slot and CPUs of who has or takes cores.
+    slot_cpus: BTreeMap<AttemptId, (u32, CpuSet)>,
+    taking: BTreeSet<AttemptId>,
     intents: BTreeMap<AttemptId, Epoch>,
     highest: BTreeMap<darwin_shared::ids::JobId, Epoch>,
     ended: BTreeSet<AttemptId>,
@@ -78,17 +84,26 @@ impl World {
                     prop_assert!(self.intents.contains_key(&attempt), "an end without a grant");
                     prop_assert!(self.ended.insert(attempt), "two ends");
                     prop_assert!(!self.running.contains_key(&attempt), "ended while it runs");
-                    self.slot_cpus.remove(&attempt);
                 }
                 Action::Forget { attempt } => {
                     prop_assert!(!self.running.contains_key(&attempt), "forgotten while it runs");
                     prop_assert!(self.intents.remove(&attempt).is_some(), "forgotten twice");
-                    self.slot_cpus.remove(&attempt);
                 }
-                Action::Begin { attempt, granted, .. } => {
-                    let shared = self.slot_cpus.values().any(|cpus| !cpus.is_disjoint(&granted.cpus));
+                Action::TakeCores { attempt, slot, granted } => {
+                    let shared = self.slot_cpus.values().any(|(_, cpus)| !cpus.is_disjoint(&granted.claimed));
                     prop_assert!(!shared, "two live attempts on one core");
-                    self.slot_cpus.insert(attempt, granted.cpus);
+                    self.slot_cpus.insert(attempt, (slot, granted.claimed));
+                    self.taking.insert(attempt);
+                }
+                Action::GiveBackCores { slot } => {
+                    let of_slot = self.slot_cpus.iter().find(|(_, (taken, _))| *taken == slot);
+                    let owner = of_slot.map(|(attempt, _)| *attempt);
+                    prop_assert!(owner.is_some(), "given back twice");
+                    if let Some(owner) = owner {
+                        prop_assert!(!self.running.contains_key(&owner), "given back while it runs");
+                        self.slot_cpus.remove(&owner);
+                        self.taking.remove(&owner);
+                    }
                 }
                 Action::Stage { attempt } => {
                     prop_assert!(self.running.insert(attempt, (false, None)).is_none());
@@ -137,6 +152,15 @@ impl World {
                     None => Event::Staged { attempt: id },
                 })
             }
+            Chance::Cores { which, elsewhere } => {
+                let attempt = *self.taking.iter().nth(which)?;
+                self.taking.remove(&attempt);
+                Some(match elsewhere {
+                    None => Event::CoresTaken { attempt },
+                    // Of CPU 3 the box knows nothing.
+                    Some(cpu) => Event::CoresElsewhere { attempt, cpus: cpu.to_string().parse().ok()? },
+                })
+            }
             Chance::Cancel { which } => {
                 held(which).map(|(attempt, epoch)| Event::CancelAsked { attempt, epoch })
             }
@@ -174,6 +198,9 @@ fn settle(world: &mut World, machine: &mut Machine) -> Result<(), TestCaseError>
     for _ in 0..500 {
         if machine.live().next().is_none() {
             return Ok(());
+        }
+        while let Some(event) = world.event(&Chance::Cores { which: 0, elsewhere: None }) {
+            world.feed(machine, event)?;
         }
         while let Some(event) = world.event(&Chance::ProcessEnds { which: 0, well: true }) {
             world.feed(machine, event)?;

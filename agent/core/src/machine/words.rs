@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use darwin_shared::attempt::{AttemptEnd, AttemptEvent};
+use darwin_shared::cpu::CpuSet;
 use darwin_shared::ids::{AttemptId, Epoch};
 use darwin_shared::spec::CoreRequest;
 use darwin_shared::state::{Failure, RefusalCause, Stage};
@@ -127,7 +128,8 @@ pub enum Event {
         /// Which.
         attempt: AttemptId,
     },
-    /// The coordinator's operator wants the agent to take nothing new, or to take work again.
+    /// The coordinator's operator wants the agent to take nothing new and to give back what has no cores yet, or to
+    /// take work again.
     DrainAsked(bool),
     /// Rounds are wanted again.
     ReplayAsked {
@@ -147,6 +149,18 @@ pub enum Event {
     Staged {
         /// Which attempt.
         attempt: AttemptId,
+    },
+    /// After [`Action::TakeCores`]: nobody else on the box has these cores.
+    CoresTaken {
+        /// Whose.
+        attempt: AttemptId,
+    },
+    /// After [`Action::TakeCores`]: somebody else on the box has some of them, or is to have them first.
+    CoresElsewhere {
+        /// Whose they were to be.
+        attempt: AttemptId,
+        /// What others have of this box's CPUs.
+        cpus: CpuSet,
     },
     /// A round is measured; whoever tells it keeps its result at hand.
     RoundDone {
@@ -174,7 +188,8 @@ pub enum Event {
         /// Which attempt.
         attempt: AttemptId,
     },
-    /// The sensor was read: whether the box may measure, or why not.
+    /// The sensor was read: whether the box may measure, or why not. An attempt whose cores are taken after that is
+    /// judged by it.
     SensorRead(Result<(), String>),
     /// The time that [`super::Machine::wake_at`] named has come.
     Woken,
@@ -247,16 +262,19 @@ pub enum Action {
         /// The slot whose launcher runs it.
         slot: u32,
     },
-    /// The attempt has these cores: the rounds begin.
-    Begin {
-        /// Which attempt.
+    /// Take these cores before anybody else on the box does. Answered by `CoresTaken` or `CoresElsewhere`.
+    TakeCores {
+        /// For which attempt.
         attempt: AttemptId,
-        /// Its fence.
-        epoch: Epoch,
         /// The slot.
         slot: u32,
         /// The cores.
         granted: Granted,
+    },
+    /// Whatever cores were taken for this slot may be taken by others: nothing runs on them any more.
+    GiveBackCores {
+        /// The slot.
+        slot: u32,
     },
     /// End the processes of an attempt that stages or measures.
     Stop {

@@ -171,6 +171,6 @@ impl FakeLedger {
             Value::Agent(id, record) => Some((id.clone(), *version, record.clone())),
             Value::Spec(..) | Value::Job(..) | Value::Epochs(_) => None,
         });
-        Restored { jobs: jobs.collect(), agents: agents.collect(), epochs: self.epochs() }
+        Restored { jobs: jobs.collect(), left_out: None, agents: agents.collect(), epochs: self.epochs() }
     }
 }

@@ -101,7 +101,7 @@ fn the_gate_follows_the_file() {
     let policy = &only_suite(&config).policy;
     let metric = |name: &str| name.parse::<Metric>().unwrap();
     assert_eq!(policy.mode, Mode::NoSlower);
-    assert_eq!(policy.primary, metric("latency.p99"));
+    assert_eq!(policy.primary, Some(metric("latency.p99")));
     assert_eq!((policy.max_pairs, policy.looks.as_slice()), (60, [20, 28, 40, 56, 60].as_slice()));
     let p99 = policy.metrics[&metric("latency.p99")];
     assert_eq!(

@@ -1,0 +1,9 @@
+//! The coordinator as its peers see it: over gRPC, with its stores on disk.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "test code: a failed unwrap is a failed test")]
+
+mod archive;
+mod artifacts;
+mod links;
+mod starting;
+mod submitting;
+mod support;
