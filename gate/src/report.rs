@@ -133,7 +133,7 @@ impl Judgement {
         looks_taken: u32,
     ) -> Verdict {
         let open = self.outcome.is_none().then(|| self.open_reason(policy, ledger));
-        let settle_with = open.as_ref().map(|reason| settle_with(reason, self.method));
+        let settle_with = open.as_ref().map(|reason| settle_with(reason, self.method, seed));
         let inconclusive = open.map(|reason| (Decision::Inconclusive, reason));
         let findings = self.findings(policy, ledger);
         let notes = self.notes(policy, ledger, seed, looks_taken, &findings);
@@ -284,8 +284,10 @@ impl Judgement {
 }
 
 /// What would settle an open question.
-fn settle_with(reason: &Reason, method: Method) -> String {
+fn settle_with(reason: &Reason, method: Method, seed: Option<u64>) -> String {
     match reason {
+        // Without a coin these are files that somebody saved: there is no budget to raise.
+        _ if seed.is_none() => SETTLE_WITH.to_owned(),
         Reason::TooNoisy { needs, .. } => {
             format!("rounds = {{ max = {needs} }} in the suite's budget, a quieter box, or a wider margin")
         }

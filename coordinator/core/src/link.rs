@@ -4,12 +4,15 @@ use darwin_shared::attempt::{AttemptEnd, AttemptEvent, AttemptUpdate};
 use darwin_shared::fleet::SensorReport;
 use darwin_shared::ids::{AgentId, AttemptId, Epoch, JobId};
 use darwin_shared::round::RoundResult;
-use darwin_shared::state::{AttemptOutcome, LossCause, Outcome, Phase, RefusalCause, Stage};
+use darwin_shared::spec::JobSpec;
+use darwin_shared::state::{
+    AttemptOutcome, Failure, FailureCause, LossCause, Outcome, Phase, RefusalCause, Stage,
+};
 
 use crate::action::{Action, ArchiveRound, ToAgent};
 use crate::agent::Agent;
 use crate::event::{HeldAttempt, Hello, LinkId, Now, Offer};
-use crate::live::Folded;
+use crate::live::{FoldError, Folded};
 use crate::state::Core;
 
 impl Core {
@@ -318,7 +321,7 @@ impl Core {
             Ok(folded) => folded,
             Err(why) => {
                 out.push(Action::Send { link, message: ToAgent::Cancel { attempt, epoch } });
-                self.lose(now, attempt.job, &LossCause::Box(why.to_string()), out);
+                self.unfoldable(now, attempt.job, &spec, &why, out);
                 return;
             }
         };
@@ -338,11 +341,31 @@ impl Core {
         out.push(Action::Send { link, message: ToAgent::Ack { attempt, epoch, rounds, stop } });
     }
 
+    /// A round that broke a rule: the agent's fault is a lost attempt, the bench's own is final.
+    fn unfoldable(&mut self, now: Now, id: JobId, spec: &JobSpec, why: &FoldError, out: &mut Vec<Action>) {
+        match why {
+            FoldError::Arms { .. } => self.lose(now, id, &LossCause::Box(why.to_string()), out),
+            FoldError::Values(_) | FoldError::TooManySeries => {
+                // What does not fit what came before is told of the side that is new.
+                let Some((arm, variant)) = spec.work.variants().pop() else { return };
+                let failure = Failure {
+                    stage: Stage::Read,
+                    arm,
+                    variant: variant.label.clone(),
+                    cause: FailureCause::Unreadable(why.to_string()),
+                    log_tail: String::new(),
+                };
+                let ended = Some(AttemptOutcome::Failed(failure.clone()));
+                self.finish(now, id, ended, Outcome::Failed(failure), out);
+            }
+        }
+    }
+
     fn archive(
         &self,
         now: Now,
         agent: &AgentId,
-        spec: std::sync::Arc<darwin_shared::spec::JobSpec>,
+        spec: std::sync::Arc<JobSpec>,
         result: RoundResult,
         out: &mut Vec<Action>,
     ) {

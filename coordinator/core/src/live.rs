@@ -14,7 +14,7 @@ use thiserror::Error;
 /// Series that one job may have; a suite of 10,000 benches with a dozen metrics fits.
 pub const MAX_SERIES: usize = 150_000;
 
-/// Why a round cannot be folded in: the agent or its readers broke a rule.
+/// Why a round cannot be folded in.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FoldError {
     /// An arm is missing, doubled or not wanted.
@@ -25,9 +25,9 @@ pub enum FoldError {
         /// What is wrong.
         why: &'static str,
     },
-    /// The gate refuses the block.
+    /// A value that no bench can have measured, or that fits none before it.
     #[error("{0}")]
-    Block(String),
+    Values(String),
     /// More series than a job may have.
     #[error("the benches report more than {MAX_SERIES} series; split the suite")]
     TooManySeries,
@@ -98,7 +98,7 @@ impl Live {
         let sink = match &spec.work {
             Work::Compare { .. } => {
                 let gate = Gate::new(spec.policy.clone(), Some(spec.seed))
-                    .map_err(|e| FoldError::Block(e.to_string()))?;
+                    .map_err(|e| FoldError::Values(e.to_string()))?;
                 Sink::Gate(Box::new(gate))
             }
             Work::Measure { .. } => Sink::Columns(BTreeMap::new()),
@@ -127,7 +127,7 @@ impl Live {
         let folded = match &mut self.sink {
             Sink::Gate(gate) => {
                 let block = block_of(spec.seed, result)?;
-                match gate.push(&block).map_err(|e| FoldError::Block(e.to_string()))? {
+                match gate.push(&block).map_err(|e| FoldError::Values(e.to_string()))? {
                     Step::Continue => Folded::Continue,
                     Step::Look(look) => {
                         self.progress = in_words(&look, spec.policy.max_pairs);

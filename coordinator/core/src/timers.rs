@@ -8,6 +8,7 @@ use crate::state::Core;
 
 impl Core {
     pub(crate) fn fire_timers(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.forgive_own_sleep(now);
         while let Some((at, job)) = self.lost_timers.first().copied()
             && at <= now.mono
         {
@@ -19,6 +20,22 @@ impl Core {
         {
             self.wait_timers.pop_first();
             self.finish(now, job, None, Outcome::Expired, out);
+        }
+    }
+
+    /// A timer that fires this late was not waited for: the coordinator itself stood still (stopped, swapped out, its
+    /// disk hung), and what its agents said meanwhile is still unread. So every lease begins anew, as after a restart.
+    fn forgive_own_sleep(&mut self, now: Now) {
+        let Some((first, _)) = self.lost_timers.first().copied() else { return };
+        if now.mono.saturating_sub(first) <= self.settings.grace {
+            return;
+        }
+        let lost_at = now.mono + self.settings.lease + self.settings.grace;
+        for (_, id) in std::mem::take(&mut self.lost_timers) {
+            if let Some(live) = self.jobs.get_mut(&id).and_then(|job| job.live.as_mut()) {
+                live.lost_at = lost_at;
+                self.lost_timers.insert((lost_at, id));
+            }
         }
     }
 }

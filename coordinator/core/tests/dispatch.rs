@@ -288,6 +288,23 @@ fn a_job_that_two_agents_died_of_is_parked_and_not_given_to_a_third() {
 }
 
 #[test]
+fn a_coordinator_that_stood_still_takes_nobody_for_dead() {
+    let mut bench = bench();
+    bench.agent("one", 1, 1);
+    bench.agent("two", 1, 1);
+    bench.submit(quick());
+    let first = bench.grant();
+    bench.updates(first, AttemptEvent::Accepted);
+    let settings = Settings::default();
+    let lease_ms = u64::try_from((settings.lease + settings.grace).as_millis()).unwrap();
+    // Stopped for an hour: the agent's renewals lie unread.
+    bench.wait_ms(3_600_000);
+    assert_eq!(bench.grants(), [], "the lease begins anew");
+    bench.wait_ms(lease_ms);
+    assert_ne!(bench.grant().0, first.0, "and ends as ever if nothing is heard");
+}
+
+#[test]
 fn a_box_that_fails_costs_an_attempt_and_the_last_one_parks() {
     let mut bench = bench();
     let link = bench.agent("box", 1, 1);
