@@ -57,6 +57,12 @@ impl Bench {
         self.now_ms = until;
     }
 
+    /// Lets time pass unseen: the timers that came due meanwhile fire late.
+    pub(crate) fn stand_still_ms(&mut self, ms: u64) {
+        self.now_ms += ms;
+        self.step(Event::Timer);
+    }
+
     /// The one answer to what `event` asks.
     pub(crate) fn ask(&mut self, event: impl FnOnce(Caller) -> Event) -> Result<Answer, Refusal> {
         let caller = Caller(self.number());
