@@ -33,7 +33,7 @@ bench: build
 lint: tools
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 	$(CARGO) run --locked -q -p darwin-tests --bin darwin-lint -- all
 	@command -v cargo-deny > /dev/null || $(CARGO) install --locked cargo-deny --version 0.20.2
 	$(CARGO) deny check bans licenses sources

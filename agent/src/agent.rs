@@ -2,9 +2,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use darwin_agent_core::cpu_alloc::Allocator;
 use darwin_agent_core::machine::{Action, Limits, Machine};
@@ -17,13 +19,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::AgentConfig;
-use crate::cores::{self, CoresError};
+use crate::cores::{self, CoreLocks, CoresError, LocksError};
 use crate::driver::Driver;
 use crate::exec::{CgroupError, CgroupRoots, LauncherConfig, reap_leftovers};
 use crate::host::HostFs;
+use crate::life::{Life, sweep};
 use crate::link::{Link, LinkEvent};
 use crate::pin::pin_process;
-use crate::run::{Scratch, Slot, remove_all, scratch_root, short_name};
+use crate::run::{Scratch, Slot, short_name};
 use crate::sense::Senses;
 use crate::spool::{Spool, SpoolError};
 use crate::stage::{Connection, Folders};
@@ -58,6 +61,20 @@ pub enum AgentError {
     /// The spool.
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    /// An earlier life is not over.
+    #[error(
+        "after {bound:?} processes of an earlier life of this agent still run: `fuser -v {}` names what holds its folder",
+        folder.display()
+    )]
+    StillRunning {
+        /// What they hold.
+        folder: PathBuf,
+        /// How long it was waited for.
+        bound: Duration,
+    },
+    /// The file of the box's agents.
+    #[error(transparent)]
+    CoreLocks(#[from] LocksError),
 }
 
 /// How an agent is told to leave.
@@ -77,7 +94,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
 /// Runs an agent until it is told to leave in one way or the other.
 pub async fn run_with(config: AgentConfig, shutdown: Shutdown) -> Result<(), AgentError> {
     let lock = lock(&config.state_dir)?;
-    let scratch = scratch_root(&config.state_dir);
+    let life = Life::begin(&config.state_dir).await?;
     let (events, link_events) = mpsc::channel(LINK_QUEUE);
     let (connection, connections) = watch::channel(None);
     let busy = Arc::new(AtomicBool::new(false));
@@ -89,17 +106,22 @@ pub async fn run_with(config: AgentConfig, shutdown: Shutdown) -> Result<(), Age
         stop: CancellationToken::new(),
     };
     let stop_link = link.stop.clone().drop_guard();
-    let (driver, earlier) =
-        assemble(config, &scratch, shutdown, Ends { link: link_events, connections, busy })?;
+    let (driver, earlier) = assemble(config, &life, shutdown, Ends { link: link_events, connections, busy })?;
 
     let tasks = TaskTracker::new();
     tasks.spawn(link.keep());
+    let own = life.folder().to_owned();
+    tasks.spawn_blocking(move || {
+        let swept = sweep(&own, &CgroupRoots::discover(&HostFs::default()));
+        if swept > 0 {
+            tracing::info!(agents = swept, "cleaned up after agents that died");
+        }
+    });
     driver.run(earlier).await;
     drop(stop_link);
     tasks.close();
     tasks.wait().await;
-    // Only what it left in memory: at worst the next start removes it.
-    let _ = remove_all(&scratch);
+    life.end();
     drop(lock);
     Ok(())
 }
@@ -114,7 +136,7 @@ struct Ends {
 /// Reads the box and what an earlier life left, and makes the driver of it all, with what that life leaves to do.
 fn assemble(
     config: AgentConfig,
-    scratch: &Path,
+    life: &Life,
     shutdown: Shutdown,
     ends: Ends,
 ) -> Result<(Driver, Vec<Action>), AgentError> {
@@ -141,7 +163,14 @@ fn assemble(
         "the agent is up; without TLS it talks to its own box only"
     );
     let housekeeping = allocator.housekeeping().clone();
-    let launchers = Launchers { config: &config, scratch, housekeeping: &housekeeping, cgroups: &cgroups };
+    let locks = CoreLocks::open(config.core_locks.as_deref(), &config.state_dir, topology.online().clone())?;
+    let launchers = Launchers {
+        config: &config,
+        scratch: life.folder(),
+        housekeeping: &housekeeping,
+        cgroups: &cgroups,
+        keeps: vec![life.lock(), Arc::new(locks.share()?)],
+    };
     let (slots, stagers) = (launchers.slots('m', facts.lease_cores)?, launchers.slots('s', config.stagers)?);
     let limits = Limits {
         slots: facts.lease_cores,
@@ -160,6 +189,7 @@ fn assemble(
         machine,
         spool,
         senses,
+        locks,
         slots,
         stagers,
         folders,
@@ -173,10 +203,7 @@ fn assemble(
 
 /// Reads the sensor once, without an agent: what `darwin-agent sensor` shows. Takes the `span` between two readings,
 /// so that shares of time are known.
-pub async fn sensor_report(
-    config: &AgentConfig,
-    span: std::time::Duration,
-) -> Result<SensorReport, AgentError> {
+pub async fn sensor_report(config: &AgentConfig, span: Duration) -> Result<SensorReport, AgentError> {
     let host = HostFs::default();
     let (topology, allocator) = cores::open(&host, config.lease_cpus.as_ref())?;
     let cgroups = CgroupRoots::discover(&host);
@@ -217,6 +244,7 @@ struct Launchers<'a> {
     scratch: &'a Path,
     housekeeping: &'a CpuSet,
     cgroups: &'a CgroupRoots,
+    keeps: Vec<Arc<OwnedFd>>,
 }
 
 impl Launchers<'_> {
@@ -231,6 +259,7 @@ impl Launchers<'_> {
                 launcher.program.clone_from(&self.config.launcher);
                 launcher.housekeeping = Some(self.housekeeping.clone());
                 launcher.cgroups = self.cgroups.clone();
+                launcher.keeps.clone_from(&self.keeps);
                 Ok(Arc::new(Mutex::new(Slot::new(launcher, scratch))))
             })
             .collect()

@@ -51,6 +51,9 @@ pub struct AgentConfig {
     pub state_dir: PathBuf,
     /// CPUs to lease out, as in `"2-7"`. Key `lease_cpus`; unless set, all but the housekeeping cores.
     pub lease_cpus: Option<CpuSet>,
+    /// A file by whose locks the agents of a box keep off each other's cores. Key `core_locks`; unless set, one that all
+    /// agents find that share `/dev/shm`. Agents in containers of their own need a file that all of them can reach.
+    pub core_locks: Option<PathBuf>,
     /// Attempts held ahead for each slot; short ones are held further ahead by themselves, with 0 none ever is. Key
     /// `stage_ahead`; 2 unless set.
     pub stage_ahead: u32,
@@ -220,6 +223,7 @@ struct FileConfig {
     labels: BTreeMap<String, String>,
     state_dir: Option<PathBuf>,
     lease_cpus: Option<CpuSet>,
+    core_locks: Option<PathBuf>,
     stage_ahead: Option<u32>,
     stagers: Option<u32>,
     cache_max: Option<ByteSize>,
@@ -262,6 +266,7 @@ const KEYS: &[&str] = &[
     "labels",
     "state_dir",
     "lease_cpus",
+    "core_locks",
     "stage_ahead",
     "stagers",
     "cache_max",
@@ -323,6 +328,7 @@ impl FileConfig {
                 .or(self.state_dir)
                 .unwrap_or_else(|| PathBuf::from("/var/lib/darwin-agent")),
             lease_cpus: flags.lease_cpus.or(self.lease_cpus),
+            core_locks: self.core_locks,
             stage_ahead: self.stage_ahead.unwrap_or(2),
             stagers: self.stagers.unwrap_or(1),
             cache_max_bytes: bytes(self.cache_max).unwrap_or(20 << 30),
@@ -443,6 +449,7 @@ mod tests {
             pool = "xeon"
             state_dir = "/tmp/x"
             lease_cpus = "2-3"
+            core_locks = "/run/darwin/cores"
             stage_ahead = 4
             stagers = 2
             cache_max = "1 GiB"
@@ -461,6 +468,7 @@ mod tests {
         "#;
         let config = parse(text).unwrap();
         assert_eq!(config.coordinators.len(), 2);
+        assert_eq!(config.core_locks, Some(PathBuf::from("/run/darwin/cores")));
         assert_eq!((config.cache_max_bytes, config.limits.memory_max_bytes), (1 << 30, Some(4 << 30)));
         assert_eq!(config.limits.time_max, Some(Duration::from_mins(5)));
         assert_eq!((config.tier, config.allow_paths, config.labels.len()), (Tier::BareMetal, true, 1));

@@ -18,6 +18,7 @@ pub mod measure;
 
 mod agent;
 mod driver;
+mod life;
 mod link;
 mod logs;
 mod pin;
@@ -28,5 +29,5 @@ mod spool;
 mod stage;
 
 pub use agent::{AgentError, Shutdown, run, run_with, sensor_report};
-pub use show::sensor_table;
 pub use config::{AgentConfig, BenchLimits, ConfigError, Overrides, Tier};
+pub use show::sensor_table;

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
-use darwin_agent::{AgentConfig, ConfigError, Overrides, Shutdown, exec, run_with, sensor_report, sensor_table};
+use darwin_agent::{
+    AgentConfig, ConfigError, Overrides, Shutdown, exec, run_with, sensor_report, sensor_table,
+};
 use darwin_shared::cpu::CpuSet;
 use darwin_shared::exit_code::ExitCode as Code;
 use darwin_shared::fleet::SensorStatus;

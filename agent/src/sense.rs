@@ -37,15 +37,16 @@ impl Senses {
             cpusets: cgroups.v2.is_some() || cgroups.cpuset.is_some(),
             tier: config.tier,
             earlier: None,
-            sensor: Sensor {
-                siblings_idle: topology.with_siblings(&cpus).difference(&cpus),
-                cpus,
-                disk: config.state_dir.clone(),
-                limits: match config.tier {
+            sensor: Sensor::new(
+                &host,
+                cpus.clone(),
+                topology.with_siblings(&cpus).difference(&cpus),
+                config.state_dir.clone(),
+                match config.tier {
                     Tier::BareMetal => SensorLimits::bare_metal(),
                     Tier::Dev => SensorLimits::dev(),
                 },
-            },
+            ),
             host,
         }
     }

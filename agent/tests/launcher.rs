@@ -335,7 +335,10 @@ async fn the_peak_of_memory_is_the_benchs_own() {
             match bench.try_run(&command(argv)).await {
                 Ok(Done { ended, stderr, .. }) => {
                     assert_eq!(ended.status, EndStatus::Exit(0), "{stderr}");
-                    assert!((200 * MIB..260 * MIB).contains(&ended.usage.peak_rss_bytes), "{argv:?}: {ended:?}");
+                    assert!(
+                        (200 * MIB..260 * MIB).contains(&ended.usage.peak_rss_bytes),
+                        "{argv:?}: {ended:?}"
+                    );
                     println!("{argv:?}: {} KiB", ended.usage.peak_rss_bytes >> 10);
                 }
                 Err(error) => println!("not run: {error}"),

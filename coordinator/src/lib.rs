@@ -1,6 +1,6 @@
 //! The coordinator: takes jobs, gives them to agents, keeps the ledger, speaks the verdicts.
 //!
-//! It is the shell around [`darwin_coordinator_core`]: one loop ([`driver`]) selects, steps the core, persists, performs.
+//! It is the shell around [`darwin_coordinator_core`]: one loop (`driver.rs`) selects, steps the core, persists, performs.
 //! Services turn gRPC into inputs for the loop; stores are traits with an embedded engine each.
 
 mod config;

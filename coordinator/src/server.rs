@@ -1,6 +1,7 @@
 //! Puts the coordinator together: stores, loop, services; and takes it apart again.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use crate::handle::{Handle, INPUTS};
 use crate::health::Health;
 use crate::rpc::{AgentsService, ArtifactsService, JobsService, LinkService, LogRelay, VerdictsService};
 use crate::stores::{
-    ArchiveError, ArchiveQueue, BlobError, FolderBlobs, LedgerError, RecordError, SqliteArchive,
+    ArchiveError, ArchiveQueue, BlobError, Blobs, FolderBlobs, LedgerError, RecordError, SqliteArchive,
     SqliteLedger, load,
 };
 
@@ -91,7 +92,7 @@ impl Server {
         let listener = TcpListener::bind(config.listen).await.map_err(at)?;
         let address = listener.local_addr().map_err(at)?;
         let restored = load(ledger.as_mut(), settings.recent_max)?;
-        let blobs = FolderBlobs::open(&config.state_dir.join("blobs"))?;
+        let blobs: Arc<dyn Blobs> = Arc::new(FolderBlobs::open(&config.state_dir.join("blobs"))?);
         let archive_path = config.state_dir.join("archive.sqlite");
         let writing = Box::new(SqliteArchive::open(&archive_path)?);
         let reading = Box::new(SqliteArchive::open(&archive_path)?);
@@ -184,7 +185,7 @@ fn run_driver(
 
 struct Services {
     handle: Handle,
-    blobs: FolderBlobs,
+    blobs: Arc<dyn Blobs>,
     archive: crate::stores::ArchiveReader,
     health: Health,
 }

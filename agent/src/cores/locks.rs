@@ -21,6 +21,7 @@ use std::time::Duration;
 use darwin_shared::cpu::CpuSet;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
+use thiserror::Error;
 
 /// Where the bytes of those who wait begin: beyond every CPU's own.
 const WAITING: i64 = 1 << 20;
@@ -38,6 +39,20 @@ const FOLDERS: [&str; 2] = ["/dev/shm", "/run/lock"];
 const OPEN_TRIES: u32 = 5;
 /// Between two of them.
 const OPEN_PAUSE: Duration = Duration::from_millis(10);
+
+/// Why cores cannot be locked against other agents.
+#[derive(Debug, Error)]
+#[error(
+    "cannot lock cores against the other agents of this box in {}: {source}; `core_locks` must name a file that the \
+     agent may read and write",
+    path.display()
+)]
+pub struct LocksError {
+    /// The file.
+    path: PathBuf,
+    /// Why.
+    source: io::Error,
+}
 
 /// What came of asking for cores.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +78,7 @@ enum Turn {
 #[derive(Debug)]
 pub(crate) struct CoreLocks {
     file: File,
+    path: PathBuf,
     /// The box's CPUs.
     online: CpuSet,
     /// What each slot uses.
@@ -76,19 +92,25 @@ pub(crate) struct CoreLocks {
 
 impl CoreLocks {
     /// The locks in this file, or in the one that all agents use that were told nothing else.
-    pub(crate) fn open(file: Option<&Path>, state_dir: &Path, online: CpuSet) -> io::Result<Self> {
-        let file = match file {
-            Some(path) => open_shared(path)?,
-            None => open_usual(state_dir)?,
+    pub(crate) fn open(file: Option<&Path>, state_dir: &Path, online: CpuSet) -> Result<Self, LocksError> {
+        let last = file.map_or_else(|| state_dir.join("cores"), Path::to_owned);
+        let usual = if file.is_none() { open_usual() } else { None };
+        let (file, path) = match usual {
+            Some(usual) => usual,
+            None => match open_shared(&last) {
+                Ok(file) => (file, last),
+                Err(source) => return Err(LocksError { path: last, source }),
+            },
         };
         let turn = Turn::Ours { look_at: Duration::ZERO };
         let (used, held, awaited) = (BTreeMap::new(), CpuSet::new(), CpuSet::new());
-        Ok(Self { file, online, used, held, awaited, turn })
+        Ok(Self { file, path, online, used, held, awaited, turn })
     }
 
     /// The open file, for a process that is to hold the locks with us.
-    pub(crate) fn share(&self) -> io::Result<OwnedFd> {
-        Ok(self.file.try_clone()?.into())
+    pub(crate) fn share(&self) -> Result<OwnedFd, LocksError> {
+        let failed = |source| LocksError { path: self.path.clone(), source };
+        Ok(self.file.try_clone().map_err(failed)?.into())
     }
 
     /// Takes CPUs for a slot. Time is counted from any fixed instant.
@@ -99,8 +121,10 @@ impl CoreLocks {
         let wanted = cpus.difference(&self.held);
         let mut locked = CpuSet::new();
         for range in ranges(&wanted) {
-            if !self.lock(libc::F_WRLCK, range)? {
+            let ours = self.lock_at(0, libc::F_WRLCK, range);
+            if !matches!(ours, Ok(true)) {
                 self.unlock(0, &locked)?;
+                ours?;
                 self.wait_for(cpus)?;
                 self.turn = Turn::Next;
                 return Ok(Taken::Elsewhere(self.of_others(0, &self.online)?));
@@ -191,10 +215,6 @@ impl CoreLocks {
         Ok(theirs)
     }
 
-    fn lock(&self, kind: i32, range: (u32, u32)) -> io::Result<bool> {
-        self.lock_at(0, kind, range)
-    }
-
     /// Locks a range, or says that others have some of it.
     fn lock_at(&self, base: i64, kind: i32, range: (u32, u32)) -> io::Result<bool> {
         match fcntl(&self.file, FcntlArg::F_OFD_SETLK(&range_lock(base, kind, range))) {
@@ -235,12 +255,13 @@ fn range_lock(base: i64, kind: i32, (first, last): (u32, u32)) -> libc::flock {
     }
 }
 
-/// The file that the box's agents share, whoever's they are.
-fn open_usual(state_dir: &Path) -> io::Result<File> {
+/// The file that the box's agents share, whoever's they are; none if there is no folder that all of them can use.
+fn open_usual() -> Option<(File, PathBuf)> {
     let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     for folder in FOLDERS.iter().map(PathBuf::from).chain(own) {
-        match open_shared(&folder.join(NAME)) {
-            Ok(file) => return Ok(file),
+        let path = folder.join(NAME);
+        match open_shared(&path) {
+            Ok(file) => return Some((file, path)),
             Err(error) => {
                 tracing::warn!(
                     folder = %folder.display(), %error,
@@ -249,7 +270,7 @@ fn open_usual(state_dir: &Path) -> io::Result<File> {
             }
         }
     }
-    open_shared(&state_dir.join("cores"))
+    None
 }
 
 /// Opens a file to which everybody on the box may set locks, and makes it if need be.
@@ -274,7 +295,9 @@ fn open_shared(path: &Path) -> io::Result<File> {
         match opened {
             Ok(file) if file.metadata()?.is_file() => return Ok(file),
             Ok(_) => return Err(io::Error::other(format!("{} is not an ordinary file", path.display()))),
-            Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::PermissionDenied) => {
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::PermissionDenied) =>
+            {
                 failed = Some(error);
             }
             Err(error) => return Err(error),

@@ -22,7 +22,11 @@ fn two() -> (tempfile::TempDir, CoreLocks, CoreLocks) {
 fn a_core_is_taken_by_one_agent_at_a_time() {
     let (_dir, mut a, mut b) = two();
     assert_eq!(a.take(0, &cpus("1,3"), START).unwrap(), Taken::Ours);
-    assert_eq!(b.take(0, &cpus("0-1"), START).unwrap(), elsewhere("1,3"), "and what was locked on the way is free");
+    assert_eq!(
+        b.take(0, &cpus("0-1"), START).unwrap(),
+        elsewhere("1,3"),
+        "and what was locked on the way is free"
+    );
     assert_eq!(a.take(1, &cpus("0"), START).unwrap(), Taken::Ours);
     assert_eq!(b.take(0, &cpus("2"), START).unwrap(), Taken::Ours);
     a.give_back(0);
@@ -95,7 +99,10 @@ fn one_who_waits_and_never_comes_stops_nobody() {
         taken == Taken::Ours
     };
     // The first look came with the first take.
-    assert_eq!([at(10), at(60), at(200), at(320), at(1_000), at(5_000)], [true, false, false, true, true, true]);
+    assert_eq!(
+        [at(10), at(60), at(200), at(320), at(1_000), at(5_000)],
+        [true, false, false, true, true, true]
+    );
     b.wait_no_more().unwrap();
     assert!(at(6_000));
 }

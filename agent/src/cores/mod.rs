@@ -8,7 +8,12 @@ use darwin_shared::cpu::CpuSet;
 use darwin_shared::fleet::IsolationLevel;
 use thiserror::Error;
 
-use crate::exec::Placement;
+mod locks;
+
+pub use locks::LocksError;
+pub(crate) use locks::{CoreLocks, Taken};
+
+use crate::exec::{Placement, Took};
 use crate::host::{HostFs, HostTopologyError, read_topology};
 
 /// Why there is no allocator.
@@ -29,15 +34,17 @@ pub fn open(host: &HostFs, lease_cpus: Option<&CpuSet>) -> Result<(Topology, All
     Ok((topology, allocator))
 }
 
-/// How well the running bench was kept apart, from what was read back of it and of its cores.
-pub fn isolation_level(granted: &Granted, placement: &Placement) -> IsolationLevel {
-    if !placement.cpus.is_subset(&granted.cpus) {
+/// How well a running bench was kept apart: by its cores, by what the launcher says took effect, and by what was read
+/// back of it, unless it had ended before that.
+pub fn isolation_level(granted: &Granted, took: Took, placement: Option<&Placement>) -> IsolationLevel {
+    let read_back = |holds: fn(&Placement) -> bool| placement.is_none_or(holds);
+    if !took.affinity || placement.is_some_and(|placement| !placement.cpus.is_subset(&granted.cpus)) {
         IsolationLevel::None
     } else if granted.isolated {
         IsolationLevel::Isolated
-    } else if placement.cpuset.is_some() {
+    } else if took.cpuset && read_back(|placement| placement.cpuset.is_some()) {
         IsolationLevel::Cpuset
-    } else if placement.fifo_priority.is_some() {
+    } else if took.fifo && read_back(|placement| placement.fifo_priority.is_some()) {
         IsolationLevel::Fifo
     } else {
         IsolationLevel::Affinity
@@ -68,12 +75,29 @@ mod tests {
             siblings_idle: CpuSet::new(),
             node: NodeId(0),
             isolated,
+            claimed: "2".parse().unwrap(),
         };
-        let level = |isolated, placement| isolation_level(&granted(isolated), &placement);
-        assert_eq!(level(true, placement("2", None, None)), IsolationLevel::Isolated);
-        assert_eq!(level(true, placement("0-3", None, None)), IsolationLevel::None);
-        assert_eq!(level(false, placement("2", Some(1), Some("/darwin/a/0"))), IsolationLevel::Cpuset);
-        assert_eq!(level(false, placement("2", Some(1), None)), IsolationLevel::Fifo);
-        assert_eq!(level(false, placement("2", None, None)), IsolationLevel::Affinity);
+        let took = Took { affinity: true, cpuset: true, fifo: true, ..Took::default() };
+        let plain = Took { affinity: true, ..Took::default() };
+        let level = |isolated, took, placement: Placement| {
+            isolation_level(&granted(isolated), took, Some(&placement))
+        };
+        let in_ours = Some("/darwin/a/0");
+        assert_eq!(level(true, plain, placement("2", None, None)), IsolationLevel::Isolated);
+        assert_eq!(level(true, took, placement("0-3", None, None)), IsolationLevel::None);
+        assert_eq!(level(false, took, placement("2", Some(1), in_ours)), IsolationLevel::Cpuset);
+        assert_eq!(
+            level(false, plain, placement("2", None, in_ours)),
+            IsolationLevel::Affinity,
+            "ours, not set"
+        );
+        assert_eq!(level(false, took, placement("2", Some(1), None)), IsolationLevel::Fifo);
+        assert_eq!(level(false, took, placement("2", None, None)), IsolationLevel::Affinity);
+        assert_eq!(
+            isolation_level(&granted(false), took, None),
+            IsolationLevel::Cpuset,
+            "it was too quick to be seen"
+        );
+        assert_eq!(isolation_level(&granted(true), Took::default(), None), IsolationLevel::None);
     }
 }

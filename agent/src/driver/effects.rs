@@ -7,15 +7,14 @@ use darwin_agent_core::cpu_alloc::Granted;
 use darwin_agent_core::machine::{Action, Event};
 use darwin_proto::v1::agent_message::Body;
 use darwin_shared::attempt::{AttemptEvent, AttemptUpdate};
-use darwin_shared::fleet::IsolationLevel;
 use darwin_shared::ids::{AttemptId, Epoch};
-use darwin_shared::spec::{Isolation, JobSpec, Scheduler};
 use tokio::task::{Id, JoinError};
 use tokio_util::sync::CancellationToken;
 
 use super::{Done, Driver, Job, Turning};
+use crate::cores::Taken;
 use crate::logs::AttemptLogs;
-use crate::run::{Bench, RoundEnd, measure, remove_all};
+use crate::run::{Bench, Placed, RoundEnd, measure, remove_all};
 use crate::spool::SpoolError;
 use crate::stage::{self, StageEnd, Staging, sides_without_files};
 
@@ -55,16 +54,16 @@ impl Driver {
                         }
                     }
                 }
-                Action::Begin { attempt, epoch, slot: _, granted } => {
-                    self.begin(turning, attempt, epoch, granted);
-                }
+                Action::GiveBackCores { slot } => self.locks.give_back(slot),
                 Action::Stop { attempt } => {
                     if let Some(job) = turning.jobs.get(&attempt) {
                         job.stop.cancel();
                     }
                 }
                 Action::Leave => turning.gone = true,
-                start @ (Action::Stage { .. } | Action::Measure { .. }) => turning.starts.push_back(start),
+                start @ (Action::Stage { .. } | Action::TakeCores { .. } | Action::Measure { .. }) => {
+                    turning.starts.push_back(start);
+                }
             }
         }
     }
@@ -75,6 +74,9 @@ impl Driver {
         while let Some(start) = turning.starts.pop_front() {
             match start {
                 Action::Stage { attempt } => self.start_staging(turning, attempt),
+                Action::TakeCores { attempt, slot, granted } => {
+                    self.take_cores(turning, attempt, slot, granted);
+                }
                 Action::Measure { attempt, round, slot } => self.start_round(turning, attempt, round, slot),
                 Action::WriteIntent { .. }
                 | Action::ReportRound { .. }
@@ -84,13 +86,14 @@ impl Driver {
                 | Action::SendOffer(_)
                 | Action::SendRenewal
                 | Action::ResendRounds { .. }
-                | Action::Begin { .. }
+                | Action::GiveBackCores { .. }
                 | Action::Stop { .. }
                 | Action::Leave => {}
             }
             // A start that failed has left something to write.
             self.write_spool(turning);
         }
+        self.settle_cores();
         self.busy.store(self.machine.live().next().is_some(), Ordering::Relaxed);
         if !turning.outbox.send() {
             tracing::warn!(
@@ -103,10 +106,10 @@ impl Driver {
     /// records wait in memory.
     fn write_spool(&mut self, turning: &mut Turning) {
         match self.spool.flush() {
-            Ok(()) if turning.spool_failed => {
-                turning.spool_failed = false;
+            Ok(()) if turning.spool_failed.is_some() => {
+                turning.spool_failed = None;
                 tracing::info!("the spool can be written again");
-                let health = self.senses.judge(&self.sensor);
+                let health = self.health(turning);
                 self.step(turning, Event::SensorRead(health));
             }
             Ok(()) => {}
@@ -114,11 +117,12 @@ impl Driver {
                 tracing::error!(%error, "the agent ends, for it can keep no result");
                 turning.gone = true;
             }
-            Err(_) if turning.spool_failed => {}
+            Err(_) if turning.spool_failed.is_some() => {}
             Err(error @ SpoolError::Io { .. }) => {
-                turning.spool_failed = true;
+                turning.spool_failed = Some(error.to_string());
                 tracing::error!(%error, "nothing new is taken until the spool can be written");
-                self.step(turning, Event::SensorRead(Err(error.to_string())));
+                let health = self.health(turning);
+                self.step(turning, Event::SensorRead(health));
             }
         }
     }
@@ -135,6 +139,7 @@ impl Driver {
             started: Arc::new(AtomicU64::new(0)),
             stop: CancellationToken::new(),
             bench: None,
+            told: false,
         };
         turning.jobs.insert(attempt, job);
     }
@@ -168,25 +173,64 @@ impl Driver {
         }
     }
 
-    /// The attempt has cores.
-    fn begin(&mut self, turning: &mut Turning, attempt: AttemptId, epoch: Epoch, granted: Granted) {
-        let Some(job) = turning.jobs.get_mut(&attempt) else { return };
-        let running = AttemptEvent::Running {
-            cpus: granted.cpus.to_string(),
-            isolation: expected_isolation(&granted, &job.spec).to_string(),
+    /// Takes the attempt's cores, if no other agent of the box has them, after a look at the sensor.
+    fn take_cores(&mut self, turning: &mut Turning, attempt: AttemptId, slot: u32, granted: Granted) {
+        self.sense_afresh(turning);
+        // Something may have ended the attempt in the same turn.
+        let Some(job) = turning.jobs.get_mut(&attempt).filter(|_| self.machine.is_taking(attempt, slot))
+        else {
+            return;
         };
-        job.bench = Some(Arc::new(Bench {
-            attempt,
-            epoch: job.epoch,
-            spec: Arc::clone(&job.spec),
-            sides: std::mem::take(&mut job.sides),
-            granted,
-            limits: self.config.limits,
-            logs: Arc::clone(&job.logs),
-            started: Arc::clone(&job.started),
-            stop: job.stop.clone(),
-        }));
-        turning.outbox.say(Body::Update(AttemptUpdate { attempt, epoch, event: running }.into()));
+        let event = match self.locks.take(slot, &granted.claimed, turning.origin.elapsed()) {
+            Ok(Taken::Ours) => {
+                turning.used = turning.used.union(&granted.cpus);
+                job.bench = Some(Arc::new(Bench {
+                    attempt,
+                    epoch: job.epoch,
+                    spec: Arc::clone(&job.spec),
+                    sides: std::mem::take(&mut job.sides),
+                    granted,
+                    placed: Placed::new(attempt, turning.progress.0.clone()),
+                    limits: self.config.limits,
+                    logs: Arc::clone(&job.logs),
+                    started: Arc::clone(&job.started),
+                    stop: job.stop.clone(),
+                }));
+                Event::CoresTaken { attempt }
+            }
+            Ok(Taken::Elsewhere(cpus)) => {
+                tracing::debug!(%attempt, %cpus, "another agent of this box has cores that it needs");
+                Event::CoresElsewhere { attempt, cpus }
+            }
+            Err(error) => {
+                let why = format!("whether another agent uses its cores cannot be found out: {error}");
+                Event::BoxFailed { attempt, why }
+            }
+        };
+        self.step(turning, event);
+    }
+
+    /// Lets other agents have what is not used any more.
+    fn settle_cores(&mut self) {
+        let mut settled = self.locks.settle();
+        if !self.machine.waits_for_others() {
+            settled = settled.and(self.locks.wait_no_more());
+        }
+        if let Err(error) = settled {
+            tracing::error!(%error, "cores cannot be given back to the other agents of this box");
+        }
+    }
+
+    /// Tells that the attempt's benches run, once it is seen that they do.
+    pub(super) fn tell_running(turning: &mut Turning, attempt: AttemptId) {
+        let Some(job) = turning.jobs.get_mut(&attempt).filter(|job| !job.told) else { return };
+        let Some(bench) = &job.bench else { return };
+        let Some(level) = bench.placed.level() else { return };
+        job.told = true;
+        let running =
+            AttemptEvent::Running { cpus: bench.granted.cpus.to_string(), isolation: level.to_string() };
+        let update = AttemptUpdate { attempt, epoch: job.epoch, event: running };
+        turning.outbox.say(Body::Update(update.into()));
     }
 
     fn start_staging(&mut self, turning: &mut Turning, attempt: AttemptId) {
@@ -225,7 +269,6 @@ impl Driver {
             Done::Round { attempt, round, end }
         });
         turning.running.insert(task.id(), (attempt, None));
-        turning.measured_since = true;
     }
 
     /// A task came to its end.
@@ -234,6 +277,9 @@ impl Driver {
         let task = turning.running.remove(&id);
         if let Some((_, Some(stager))) = task {
             turning.stagers_free.push(stager);
+        }
+        if let Some((attempt, None)) = task {
+            Self::tell_running(turning, attempt);
         }
         let event = match done {
             Ok((_, Done::Warmed)) => return,
@@ -269,18 +315,5 @@ impl Driver {
         };
         self.step(turning, event);
         turning.measured = None;
-    }
-}
-
-/// How well a bench will be kept to itself, by what its cores and its job are.
-fn expected_isolation(granted: &Granted, spec: &JobSpec) -> IsolationLevel {
-    if granted.isolated {
-        IsolationLevel::Isolated
-    } else if spec.cores.isolation == Isolation::Required {
-        IsolationLevel::Cpuset
-    } else if spec.cores.scheduler == Scheduler::Fifo {
-        IsolationLevel::Fifo
-    } else {
-        IsolationLevel::Affinity
     }
 }

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use darwin_agent_core::machine::{Action, Event, Machine};
 use darwin_proto::v1;
-use darwin_shared::fleet::{AgentFacts, SensorReport};
+use darwin_shared::cpu::CpuSet;
+use darwin_shared::fleet::{AgentFacts, ReadingStatus, SensorReport};
 use darwin_shared::ids::{AttemptId, Epoch};
 use darwin_shared::spec::JobSpec;
 use darwin_shared::state::Stage;
@@ -27,12 +28,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Shutdown;
 use crate::config::AgentConfig;
+use crate::cores::CoreLocks;
 use crate::link::LinkEvent;
 use crate::logs::AttemptLogs;
 use crate::run::{Bench, RoundEnd, Side, Slot};
 use crate::sense::Senses;
 use crate::spool::Spool;
-use crate::stage::{Connection, Folders, Progress, StageEnd};
+use crate::stage::{Connection, Folders, StageEnd};
 use outbox::Outbox;
 use tails::Tails;
 
@@ -40,6 +42,10 @@ use tails::Tails;
 const TURN_EVENTS: usize = 256;
 /// How often the sensor is read while nothing is measured.
 const SENSE_EVERY: Duration = Duration::from_secs(30);
+/// How old a reading may be that speaks for an attempt to begin.
+const SENSE_FRESH: Duration = Duration::from_secs(5);
+/// Words from tasks that wait for the loop: every slot and stager says a few for each attempt.
+const PROGRESS_QUEUE: usize = 64;
 
 /// How long ending everything may take: the grace of a process that is told to stop, and some for the rest.
 const LEAVE_WITHIN: Duration = Duration::from_secs(8);
@@ -56,6 +62,17 @@ struct Job {
     started: Arc<AtomicU64>,
     stop: CancellationToken,
     bench: Option<Arc<Bench>>,
+    /// Whether the coordinator was told that it runs.
+    told: bool,
+}
+
+/// How far a task is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Progress {
+    /// Staging has come to this stage.
+    Stage(AttemptId, Stage),
+    /// Benches of the attempt run, where they should.
+    Placed(AttemptId),
 }
 
 /// What a task came to.
@@ -83,6 +100,7 @@ pub(crate) struct Driver {
     pub(crate) spool: Spool,
     pub(crate) senses: Senses,
     pub(crate) sensor: SensorReport,
+    pub(crate) locks: CoreLocks,
     pub(crate) slots: Vec<Arc<Mutex<Slot>>>,
     pub(crate) stagers: Vec<Arc<Mutex<Slot>>>,
     pub(crate) folders: Arc<Folders>,
@@ -99,7 +117,7 @@ struct Turning {
     jobs: BTreeMap<AttemptId, Job>,
     stagers_free: Vec<usize>,
     tasks: JoinSet<Done>,
-    progress: (Progress, mpsc::Receiver<(AttemptId, Stage)>),
+    progress: (mpsc::Sender<Progress>, mpsc::Receiver<Progress>),
     outbox: Outbox,
     tails: Tails,
     /// Rounds that the machine has not asked to be reported yet; at most one, within a step.
@@ -110,10 +128,12 @@ struct Turning {
     assigned: Option<Arc<JobSpec>>,
     /// What each task works on: its attempt, and its stager if it has one.
     running: HashMap<Id, (AttemptId, Option<usize>)>,
-    /// Whether the disk did not take the spool's records the last time.
-    spool_failed: bool,
-    /// Whether anything was measured since the sensor was read.
-    measured_since: bool,
+    /// Why the disk did not take the spool's records the last time.
+    spool_failed: Option<String>,
+    /// When the sensor was read last.
+    sensed_at: Instant,
+    /// CPUs that benches have used since then.
+    used: CpuSet,
     leaving: Leaving,
     gone: bool,
 }
@@ -137,16 +157,16 @@ impl Driver {
             jobs: BTreeMap::new(),
             stagers_free: (0..self.stagers.len()).rev().collect(),
             tasks: JoinSet::new(),
-            // As many as there are stagers can speak at once, each a few times.
-            progress: mpsc::channel(64),
+            progress: mpsc::channel(PROGRESS_QUEUE),
             outbox: Outbox::default(),
             tails: Tails::default(),
             measured: None,
             starts: VecDeque::new(),
             assigned: None,
             running: HashMap::new(),
-            spool_failed: false,
-            measured_since: false,
+            spool_failed: None,
+            sensed_at: Instant::now(),
+            used: CpuSet::new(),
             leaving: Leaving::No,
             gone: false,
         };
@@ -154,9 +174,8 @@ impl Driver {
         self.step(&mut turning, Event::SensorRead(health));
         self.end_turn(&mut turning);
         self.warm_up(&mut turning);
-        let mut sense_at = Instant::now() + SENSE_EVERY;
         while !turning.gone {
-            self.wait(&mut turning, &mut sense_at).await;
+            self.wait(&mut turning).await;
             self.end_turn(&mut turning);
         }
         self.close(turning).await;
@@ -172,7 +191,7 @@ impl Driver {
     }
 
     /// Waits for news and takes in all that is there.
-    async fn wait(&mut self, turning: &mut Turning, sense_at: &mut Instant) {
+    async fn wait(&mut self, turning: &mut Turning) {
         let wake = self.machine.wake_at().map(|at| turning.origin + at);
         let idle = !self.machine.is_busy();
         tokio::select! {
@@ -184,13 +203,15 @@ impl Driver {
                 }
             }
             Some(done) = turning.tasks.join_next_with_id() => self.finished(turning, done),
-            Some((attempt, stage)) = turning.progress.1.recv() => {
-                self.step(turning, Event::StageBegun { attempt, stage });
-            }
+            Some(progress) = turning.progress.1.recv() => match progress {
+                Progress::Stage(attempt, stage) => self.step(turning, Event::StageBegun { attempt, stage }),
+                Progress::Placed(attempt) => Self::tell_running(turning, attempt),
+            },
             () = sleep_until(wake) => self.step(turning, Event::Woken),
-            () = tokio::time::sleep_until(*sense_at), if idle => {
-                *sense_at = Instant::now() + SENSE_EVERY;
-                self.sense(turning);
+            () = tokio::time::sleep_until(turning.sensed_at + SENSE_EVERY), if idle => {
+                if self.sense(turning) {
+                    turning.outbox.sensor(&self.sensor);
+                }
             }
             () = self.shutdown.now.cancelled(), if !matches!(turning.leaving, Leaving::Now(_)) => {
                 self.leave_now(turning);
@@ -230,19 +251,39 @@ impl Driver {
         }
     }
 
-    /// Reads the sensor, while nothing of ours runs that it could take for someone else's.
-    fn sense(&mut self, turning: &mut Turning) {
-        if std::mem::take(&mut turning.measured_since) {
-            self.senses.forget();
+    /// Reads the sensor before an attempt begins, unless that was done a moment ago.
+    fn sense_afresh(&mut self, turning: &mut Turning) {
+        let status = |report: &SensorReport| -> Vec<ReadingStatus> {
+            report.readings.iter().map(|reading| reading.status).collect()
+        };
+        if turning.sensed_at.elapsed() >= SENSE_FRESH {
+            let before = status(&self.sensor);
+            self.sense(turning);
+            if status(&self.sensor) != before {
+                turning.outbox.sensor(&self.sensor);
+            }
         }
-        let report = self.senses.read();
-        if report == self.sensor {
-            return;
-        }
+    }
+
+    /// Reads the sensor; says whether anything is different.
+    fn sense(&mut self, turning: &mut Turning) -> bool {
+        let in_use = self.machine.cpus_in_use();
+        let used = std::mem::replace(&mut turning.used, in_use.clone());
+        let report = self.senses.read(&used.union(&in_use));
+        turning.sensed_at = Instant::now();
+        let changed = report != self.sensor;
         self.sensor = report;
-        turning.outbox.sensor(&self.sensor);
-        let health = self.senses.judge(&self.sensor);
+        let health = self.health(turning);
         self.step(turning, Event::SensorRead(health));
+        changed
+    }
+
+    /// Whether the agent may measure: by its sensor, and by its spool.
+    fn health(&self, turning: &Turning) -> Result<(), String> {
+        match &turning.spool_failed {
+            Some(why) => Err(why.clone()),
+            None => self.senses.judge(&self.sensor),
+        }
     }
 
     /// Ends what is left: tasks first, then launchers.

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use darwin_shared::cpu::CpuSet;
@@ -43,6 +44,9 @@ pub struct LauncherConfig {
     pub housekeeping: Option<CpuSet>,
     /// The cgroups to use.
     pub cgroups: CgroupRoots,
+    /// Files that the launcher keeps open as long as it lives, two at most: their locks then end only when nothing that
+    /// it ran is left, even if the agent dies.
+    pub keeps: Vec<Arc<OwnedFd>>,
 }
 
 impl LauncherConfig {
@@ -54,6 +58,7 @@ impl LauncherConfig {
             slot: slot.into(),
             housekeeping: None,
             cgroups: CgroupRoots::none(),
+            keeps: Vec::new(),
         }
     }
 }
@@ -137,7 +142,8 @@ impl Launcher {
         };
         let setup =
             Request::Setup { housekeeping: config.housekeeping.clone(), cgroups: launcher.cgroups.clone() };
-        launcher.send(&setup, &[]).await?;
+        let keeps: Vec<RawFd> = config.keeps.iter().map(AsRawFd::as_raw_fd).collect();
+        launcher.send(&setup, &keeps).await?;
         match launcher.reply_within(Instant::now() + START_BOUND, START_BOUND).await? {
             Reply::Ready { problem } => {
                 if let Some(problem) = problem {

@@ -22,5 +22,5 @@ pub use cgroup::{CgroupError, CgroupRoots, Reaped, reap_leftovers};
 pub use client::{LaunchError, Launcher, LauncherConfig, Run};
 pub use launcher::launcher_main_if_asked;
 pub use output::OutputFile;
-pub use placement::{Placement, PlacementError, verify_placement};
+pub use placement::{Placement, PlacementError, glance_at_placement, verify_placement};
 pub use protocol::{Confine, EndStatus, Ended, Failure, Launch, LaunchLimits, RunAs, Started, Step, Took};

@@ -1,6 +1,9 @@
 //! Reads back from the kernel where a bench really runs.
 
 use darwin_shared::cpu::CpuSet;
+use nix::errno::Errno;
+use nix::sched::sched_getaffinity;
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -104,6 +107,25 @@ pub fn verify_placement(host: &HostFs, pid: u32, expected: &CpuSet) -> Result<Pl
         no_new_privs: field(&status, "NoNewPrivs") == Some("1"),
         cpuset,
     })
+}
+
+/// Checks the first thread of a process only, by one system call: for those who need not know more.
+pub fn glance_at_placement(pid: u32, expected: &CpuSet) -> Result<(), PlacementError> {
+    let first = i32::try_from(pid).map_err(|_| PlacementError::Gone { pid })?;
+    let mask = match sched_getaffinity(Pid::from_raw(first)) {
+        Ok(mask) => mask,
+        Err(Errno::ESRCH) => return Err(PlacementError::Gone { pid }),
+        Err(_) => return Err(PlacementError::Silent { pid, what: "its affinity" }),
+    };
+    let mut allowed = CpuSet::new();
+    for cpu in (0..nix::sched::CpuSet::count()).filter(|&cpu| mask.is_set(cpu).is_ok_and(|set| set)) {
+        // The kernel's masks have fewer CPUs than ours can hold.
+        let _ = u32::try_from(cpu).map(|cpu| allowed.insert(cpu));
+    }
+    if allowed.is_subset(expected) {
+        return Ok(());
+    }
+    Err(PlacementError::Astray { pid, thread: pid.to_string(), allowed, expected: expected.clone() })
 }
 
 fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {

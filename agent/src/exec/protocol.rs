@@ -19,7 +19,8 @@ pub(super) const MAX_MESSAGE_BYTES: usize = 128 << 10;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Request {
-    /// The first packet: where the launcher itself lives, and its slot's cgroups.
+    /// The first packet: where the launcher itself lives, and its slot's cgroups. Beside it come files whose locks it
+    /// holds with the agent, by keeping them open.
     Setup { housekeeping: Option<CpuSet>, cgroups: SlotCgroups },
     /// Run this; stdout and stderr come beside it.
     Launch(Box<Launch>),

@@ -63,16 +63,30 @@ impl SensorLimits {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sensor {
     /// The CPUs that benches may be given.
-    pub cpus: CpuSet,
+    cpus: CpuSet,
     /// Their SMT siblings, which must stay idle.
-    pub siblings_idle: CpuSet,
+    siblings_idle: CpuSet,
     /// The folder of spool and artifacts.
-    pub disk: PathBuf,
+    disk: PathBuf,
     /// Where fine ends.
-    pub limits: SensorLimits,
+    limits: SensorLimits,
+    /// What never changes while the box is up, and may be felt on other CPUs when it is read.
+    virtual_machine: Reading,
 }
 
 impl Sensor {
+    /// A sensor for these leasable CPUs, with the SMT siblings that must stay idle, and for the disk of this folder.
+    pub fn new(
+        host: &HostFs,
+        cpus: CpuSet,
+        siblings_idle: CpuSet,
+        disk: PathBuf,
+        limits: SensorLimits,
+    ) -> Self {
+        let virtual_machine = limits.virtual_machine(host);
+        Self { cpus, siblings_idle, disk, limits, virtual_machine }
+    }
+
     /// Reads every check. `earlier` is the sample that the last call gave; without it, shares of time are unknown.
     /// `ours` are the CPUs that benches of our own used since then: they were busy on purpose.
     pub fn read(
@@ -94,7 +108,7 @@ impl Sensor {
             self.turbo(host),
             self.memory(host),
             self.disk(host),
-            self.virtual_machine(host),
+            self.virtual_machine.clone(),
         ];
         (SensorReport::of(readings), now.ok())
     }
@@ -102,7 +116,8 @@ impl Sensor {
     /// Foreign work on CPUs that no bench of ours has used meanwhile.
     fn competition(&self, cpus: &CpuSet, span: Span) -> Reading {
         if cpus.is_empty() {
-            let why = "benches ran on all leased CPUs since the last reading: what else did is not told apart";
+            let why =
+                "benches ran on all leased CPUs since the last reading: what else did is not told apart";
             return unknown("competition", &why);
         }
         let why = "other work on these CPUs is measured as if it were the bench's";
@@ -132,7 +147,8 @@ impl Sensor {
             (over(share, self.limits.busy_warn_share, self.limits.busy_fail_share), share)
         };
         let siblings = named(&self.siblings_idle);
-        let remedy = format!("keep {siblings} free of work, or write `off` to /sys/devices/system/cpu/smt/control");
+        let remedy =
+            format!("keep {siblings} free of work, or write `off` to /sys/devices/system/cpu/smt/control");
         span.reading("smt", &format!("of {siblings} busy"), why, remedy, judge)
     }
 
@@ -158,7 +174,7 @@ impl Sensor {
             return ok("isolation", format!("{}: isolated", named(&self.cpus)), why);
         }
         let remedy = format!("start the kernel with isolcpus={open} nohz_full={open} rcu_nocbs={open}");
-        self.not_bare_metal("isolation", format!("{}: not isolated", named(&open)), why, remedy)
+        self.limits.tolerate("isolation", format!("{}: not isolated", named(&open)), why, remedy)
     }
 
     fn governor(&self, host: &HostFs) -> Reading {
@@ -197,9 +213,8 @@ impl Sensor {
         match on {
             Ok(false) => ok("turbo", "off".into(), why),
             Ok(true) => {
-                let remedy =
-                    "write 1 to /sys/devices/system/cpu/intel_pstate/no_turbo, or 0 to /sys/devices/system/cpu/cpufreq/boost";
-                self.not_bare_metal("turbo", "on".into(), why, remedy.into())
+                let remedy = "write 1 to /sys/devices/system/cpu/intel_pstate/no_turbo, or 0 to /sys/devices/system/cpu/cpufreq/boost";
+                self.limits.tolerate("turbo", "on".into(), why, remedy.into())
             }
             Err(error) => unknown("turbo", &error),
         }
@@ -236,22 +251,24 @@ impl Sensor {
             Err(error) => unknown("disk", &error),
         }
     }
+}
 
+impl SensorLimits {
     fn virtual_machine(&self, host: &HostFs) -> Reading {
         let why = "a virtual machine has neighbours that it cannot see";
         match hypervisor(host) {
             Ok(None) => ok("virtual_machine", "no".into(), why),
             Ok(Some(kind)) => {
                 let remedy = "use bare metal, or give this box a pool of its own";
-                self.not_bare_metal("virtual_machine", format!("yes, {kind}"), why, remedy.into())
+                self.tolerate("virtual_machine", format!("yes, {kind}"), why, remedy.into())
             }
             Err(error) => unknown("virtual_machine", &error),
         }
     }
 
     /// What no box whose numbers must stand should have. A box of which that is not asked is told, and that is all.
-    fn not_bare_metal(&self, name: &str, value: String, why: &str, remedy: String) -> Reading {
-        match self.limits.not_bare_metal {
+    fn tolerate(&self, name: &str, value: String, why: &str, remedy: String) -> Reading {
+        match self.not_bare_metal {
             ReadingStatus::Ok => ok(name, format!("{value} (no matter on tier dev)"), why),
             status @ (ReadingStatus::Warn | ReadingStatus::Fail | ReadingStatus::Unknown) => {
                 reading(name, status, value, why, remedy)
@@ -332,7 +349,8 @@ fn runnable(now: &Result<StatSample, StatError>) -> Reading {
         Ok(now) => {
             let (others, cpus) = (now.runnable.saturating_sub(1), now.cpus());
             let why = "tasks that want to run compete with the bench for cores, caches and memory";
-            let value = format!("{others} {} on {cpus} CPUs", if others == 1 { "task runs" } else { "tasks run" });
+            let value =
+                format!("{others} {} on {cpus} CPUs", if others == 1 { "task runs" } else { "tasks run" });
             if others > cpus as u64 {
                 let remedy = "wait until they are done, or stop some; `top` shows them";
                 return reading("runnable", ReadingStatus::Warn, value, why, remedy.into());
@@ -354,7 +372,9 @@ fn hypervisor(host: &HostFs) -> Result<Option<String>, ReadError> {
     let flags = text.lines().find(|line| line.starts_with("flags"));
     let virtual_machine =
         flags.is_some_and(|flags| flags.split_whitespace().any(|flag| flag == "hypervisor"));
-    let vendor = host.read("/sys/class/dmi/id/sys_vendor").unwrap_or_else(|_| "of a kind that it does not tell".into());
+    let vendor = host
+        .read("/sys/class/dmi/id/sys_vendor")
+        .unwrap_or_else(|_| "of a kind that it does not tell".into());
     Ok(virtual_machine.then_some(vendor))
 }
 

@@ -12,8 +12,8 @@ fn write(root: &Path, path: &str, text: &str) {
     fs::write(path, text).unwrap();
 }
 
-fn sensor(limits: SensorLimits) -> Sensor {
-    Sensor { cpus: "1".parse().unwrap(), siblings_idle: CpuSet::new(), disk: "/".into(), limits }
+fn sensor(host: &HostFs, limits: SensorLimits) -> Sensor {
+    Sensor::new(host, "1".parse().unwrap(), CpuSet::new(), "/".into(), limits)
 }
 
 fn stat(root: &Path, busy: u64, idle: u64, steal: u64) {
@@ -41,10 +41,7 @@ fn a_tuned_box_is_ok() {
     let dir = tempfile::tempdir().unwrap();
     a_tuned_box(dir.path());
     let host = HostFs::new(dir.path());
-    let sensor = Sensor {
-        limits: SensorLimits { disk_min_bytes: 0, ..SensorLimits::bare_metal() },
-        ..sensor(SensorLimits::dev())
-    };
+    let sensor = sensor(&host, SensorLimits { disk_min_bytes: 0, ..SensorLimits::bare_metal() });
     let (_, earlier) = sensor.read(&host, None, &CpuSet::new());
     stat(dir.path(), 1, 999, 0);
     let (report, _) = sensor.read(&host, earlier.as_ref(), &CpuSet::new());
@@ -57,11 +54,11 @@ fn a_busy_untuned_virtual_box_says_what_is_wrong() {
     let dir = tempfile::tempdir().unwrap();
     a_tuned_box(dir.path());
     let host = HostFs::new(dir.path());
-    let sensor = sensor(SensorLimits::bare_metal());
+    write(dir.path(), "proc/cpuinfo", "flags : fpu hypervisor\n");
+    let sensor = sensor(&host, SensorLimits::bare_metal());
     let (_, earlier) = sensor.read(&host, None, &CpuSet::new());
     stat(dir.path(), 50, 900, 50);
     write(dir.path(), "proc/meminfo", "MemAvailable: 1024 kB\n");
-    write(dir.path(), "proc/cpuinfo", "flags : fpu hypervisor\n");
     write(dir.path(), "sys/devices/system/cpu/isolated", "\n");
     write(dir.path(), "sys/devices/system/cpu/cpu1/cpufreq/scaling_governor", "powersave\n");
     write(dir.path(), "sys/devices/system/cpu/intel_pstate/no_turbo", "0\n");
@@ -75,10 +72,10 @@ fn an_ordinary_virtual_machine_is_told_and_not_blamed() {
     let dir = tempfile::tempdir().unwrap();
     a_tuned_box(dir.path());
     let host = HostFs::new(dir.path());
-    let sensor = sensor(SensorLimits::dev());
+    write(dir.path(), "proc/cpuinfo", "flags : fpu hypervisor\n");
+    let sensor = sensor(&host, SensorLimits::dev());
     let (_, earlier) = sensor.read(&host, None, &CpuSet::new());
     stat(dir.path(), 1, 999, 0);
-    write(dir.path(), "proc/cpuinfo", "flags : fpu hypervisor\n");
     write(dir.path(), "sys/devices/system/cpu/isolated", "\n");
     fs::remove_dir_all(dir.path().join("sys/devices/system/cpu/cpu1")).unwrap();
     fs::remove_dir_all(dir.path().join("sys/devices/system/cpu/intel_pstate")).unwrap();
@@ -94,7 +91,7 @@ fn the_work_of_our_own_benches_is_not_taken_for_someone_elses() {
     let dir = tempfile::tempdir().unwrap();
     a_tuned_box(dir.path());
     let host = HostFs::new(dir.path());
-    let sensor = sensor(SensorLimits::bare_metal());
+    let sensor = sensor(&host, SensorLimits::bare_metal());
     let (_, earlier) = sensor.read(&host, None, &CpuSet::new());
     stat(dir.path(), 900, 50, 50);
     let (report, _) = sensor.read(&host, earlier.as_ref(), &"1".parse().unwrap());
@@ -106,8 +103,10 @@ fn the_work_of_our_own_benches_is_not_taken_for_someone_elses() {
 fn a_folder_that_is_not_there_yet_is_judged_by_the_disk_that_it_will_be_on() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join("var")).unwrap();
-    let sensor = Sensor { disk: "/var/lib/agent".into(), ..sensor(SensorLimits { disk_min_bytes: 0, ..SensorLimits::dev() }) };
-    let (report, _) = sensor.read(&HostFs::new(dir.path()), None, &CpuSet::new());
+    let host = HostFs::new(dir.path());
+    let limits = SensorLimits { disk_min_bytes: 0, ..SensorLimits::dev() };
+    let sensor = Sensor::new(&host, CpuSet::new(), CpuSet::new(), "/var/lib/agent".into(), limits);
+    let (report, _) = sensor.read(&host, None, &CpuSet::new());
     let disk = report.readings.iter().find(|reading| reading.name == "disk").unwrap();
     assert_eq!(disk.status, ReadingStatus::Ok, "{disk:?}");
     assert!(disk.value.ends_with("MiB free for /var/lib/agent"), "{disk:?}");
@@ -117,7 +116,7 @@ fn a_folder_that_is_not_there_yet_is_judged_by_the_disk_that_it_will_be_on() {
 fn what_a_box_does_not_have_is_unknown() {
     let dir = tempfile::tempdir().unwrap();
     let host = HostFs::new(dir.path());
-    let (report, sample) = sensor(SensorLimits::bare_metal()).read(&host, None, &CpuSet::new());
+    let (report, sample) = sensor(&host, SensorLimits::bare_metal()).read(&host, None, &CpuSet::new());
     assert!(sample.is_none());
     for reading in report.readings.iter().filter(|reading| reading.name != "disk") {
         assert_eq!(reading.status, ReadingStatus::Unknown, "{reading:?}");

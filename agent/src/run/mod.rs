@@ -4,15 +4,17 @@
 //! parsed or written: its result is read once its processes are gone.
 
 mod environment;
+mod placing;
 mod process;
 mod result;
 mod round;
 mod scratch;
 
 pub(crate) use environment::{Surroundings, fill};
+pub(crate) use placing::Placed;
 pub(crate) use process::{Outcome, Process, Slot};
 pub(crate) use round::{Bench, RoundEnd, Side, measure};
-pub(crate) use scratch::{Scratch, remove_all, scratch_root, short_name};
+pub(crate) use scratch::{Scratch, remove_all, scratch_name, scratch_root, short_name};
 
 /// The most of a log that goes into a failure.
 pub(crate) const LOG_TAIL_BYTES: usize = 16 << 10;

@@ -6,16 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use darwin_shared::cpu::CpuSet;
 use darwin_shared::spec::Arm;
 use darwin_shared::state::{FailureCause, Stage};
 use tokio_util::sync::CancellationToken;
 
+use super::placing::Placing;
 use super::scratch::Scratch;
 use crate::config::BenchLimits;
-use crate::exec::{
-    Confine, EndStatus, Ended, Launch, LaunchError, LaunchLimits, Launcher, LauncherConfig, Took,
-};
+use crate::exec::{Confine, EndStatus, Ended, Launch, LaunchError, LaunchLimits, Launcher, LauncherConfig};
 use crate::logs::{AttemptLogs, Written};
 
 /// Time between SIGTERM and SIGKILL for whoever is told to stop.
@@ -70,12 +68,8 @@ pub(crate) struct Process<'a> {
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) cwd: &'a Path,
     /// Where; none leaves it on the launcher's CPUs.
-    pub(crate) cpus: Option<&'a CpuSet>,
+    pub(crate) placing: Option<Placing<'a>>,
     pub(crate) fifo: bool,
-    pub(crate) own_cpuset: bool,
-    /// Whether it may run only if nothing else is kept on its CPUs; `isolated` says that the kernel sees to it.
-    pub(crate) isolation_required: bool,
-    pub(crate) isolated: bool,
     pub(crate) timeout: Duration,
     pub(crate) limits: &'a BenchLimits,
     pub(crate) stage: Stage,
@@ -189,14 +183,22 @@ impl Process<'_> {
                 | LaunchError::Cgroup(_)
                 | LaunchError::Io(_) => broken(&error),
             })?;
-        if let Err(why) = self.check_isolation(run.started().took) {
+        let first = self.placing.is_some_and(|placing| placing.placed.level().is_none());
+        if let Some(Err(why)) = self.placing.map(|placing| placing.confirm(run.started())) {
             run.kill(Duration::ZERO).await.map_err(|error| broken(&error))?;
             run.wait().await.map_err(|error| broken(&error))?;
             return Err(Ill::Broken(why));
         }
+        let tell = async {
+            match self.placing {
+                Some(placing) => placing.tell(first).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             ended = run.wait() => return ended.map_err(|error| broken(&error)),
             () = stop.cancelled() => {}
+            never = tell => match never {},
         }
         run.kill(STOP_GRACE).await.map_err(|error| broken(&error))?;
         run.wait().await.map_err(|error| broken(&error))?;
@@ -205,7 +207,7 @@ impl Process<'_> {
 
     fn describe(&self) -> Launch {
         let mut launch = Launch::new(self.argv.clone(), self.env.clone(), PathBuf::from(self.cwd));
-        launch.cpus = self.cpus.cloned();
+        launch.cpus = self.placing.map(|placing| placing.granted.cpus.clone());
         launch.fifo_priority = self.fifo.then_some(FIFO_PRIORITY);
         launch.limits = LaunchLimits {
             deadline: self.limits.time_max.map_or(self.timeout, |most| most.min(self.timeout)),
@@ -214,27 +216,12 @@ impl Process<'_> {
             ..LaunchLimits::default()
         };
         launch.confine = Confine {
-            cpuset: self.own_cpuset,
+            cpuset: self.placing.is_some_and(|placing| placing.wants_cpuset()),
             processes_max: self.limits.processes_max,
             memory_max_bytes: self.limits.memory_max_bytes,
             required: false,
         };
         launch
-    }
-
-    /// Whether what took effect is enough to measure by.
-    fn check_isolation(&self, took: Took) -> Result<(), String> {
-        if self.cpus.is_some() && !took.affinity {
-            return Err("the bench could not be bound to its cores".to_owned());
-        }
-        if self.isolation_required && !(self.isolated || took.cpuset || took.fifo) {
-            return Err(
-                "isolation is required, and neither an isolated core, a cpuset nor SCHED_FIFO took effect \
-                 (the sensor's `isolation` says what mends it)"
-                    .to_owned(),
-            );
-        }
-        Ok(())
     }
 }
 

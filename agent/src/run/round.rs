@@ -12,12 +12,13 @@ use darwin_proto::{MAX_MESSAGE_BYTES, v1};
 use darwin_shared::formats::{Format, measured_process, peak_memory};
 use darwin_shared::ids::{AttemptId, Epoch};
 use darwin_shared::round::{Invocation, RoundResult};
-use darwin_shared::spec::{Arm, Isolation, JobSpec, Scheduler};
+use darwin_shared::spec::{Arm, JobSpec, Scheduler};
 use darwin_shared::state::{Failure, FailureCause, Stage};
 use prost::Message;
 use tokio_util::sync::CancellationToken;
 
 use super::environment::{Surroundings, fill};
+use super::placing::{Placed, Placing};
 use super::process::{Outcome, Process, Slot};
 use super::result;
 use crate::config::BenchLimits;
@@ -47,6 +48,7 @@ pub(crate) struct Bench {
     pub(crate) spec: Arc<JobSpec>,
     pub(crate) sides: Vec<Side>,
     pub(crate) granted: Granted,
+    pub(crate) placed: Placed,
     pub(crate) limits: BenchLimits,
     pub(crate) logs: Arc<AttemptLogs>,
     pub(crate) started: Arc<AtomicU64>,
@@ -114,11 +116,12 @@ impl Bench {
             argv: fill(&step.command, &around, self.spec.seed),
             env: around.environment(&self.spec),
             cwd: dir,
-            cpus: Some(&self.granted.cpus),
+            placing: Some(Placing {
+                granted: &self.granted,
+                isolation: self.spec.cores.isolation,
+                placed: &self.placed,
+            }),
             fifo: self.spec.cores.scheduler == Scheduler::Fifo,
-            own_cpuset: self.spec.cores.isolation == Isolation::Required && !self.granted.isolated,
-            isolation_required: self.spec.cores.isolation == Isolation::Required,
-            isolated: self.granted.isolated,
             timeout: step.timeout,
             limits: &self.limits,
             stage: Stage::Run,

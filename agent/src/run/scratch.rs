@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
@@ -12,13 +12,25 @@ const SHARED_MEMORY: &str = "/dev/shm";
 /// The digits of a digest that name a folder: enough that no two agents of a box meet.
 const NAME_DIGITS: usize = 16;
 
+/// How the scratch folders of agents begin.
+const PREFIX: &str = "darwin-agent-";
+
 /// The folder for the scratch of an agent with this state folder: on tmpfs where there is one that takes files.
 pub(crate) fn scratch_root(state_dir: &Path) -> PathBuf {
-    let name = format!("darwin-{}", short_name(state_dir));
     let shared = Path::new(SHARED_MEMORY);
+    let folder = shared.join(format!("{PREFIX}{}", short_name(state_dir)));
     let on_tmpfs = statfs(shared).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC);
     let writable = nix::unistd::access(shared, nix::unistd::AccessFlags::W_OK).is_ok();
-    if on_tmpfs && writable { shared.join(name) } else { state_dir.join("scratch") }
+    // Everybody may write there: what somebody else made under our name is not for us.
+    let free = fs::symlink_metadata(&folder)
+        .map_or(true, |found| found.is_dir() && found.uid() == nix::unistd::geteuid().as_raw());
+    if on_tmpfs && writable && free { folder } else { state_dir.join("scratch") }
+}
+
+/// The name of the agent whose scratch folder this is, if it is one.
+pub(crate) fn scratch_name(folder: &Path) -> Option<&str> {
+    let name = folder.file_name()?.to_str()?.strip_prefix(PREFIX)?;
+    (name.len() == NAME_DIGITS && name.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(name)
 }
 
 /// A name for things of this state folder that must not meet those of another agent.
@@ -110,5 +122,8 @@ mod tests {
         let (a, b) = (scratch_root(Path::new("/var/a")), scratch_root(Path::new("/var/b")));
         assert_ne!(a, b);
         assert_eq!(a.as_os_str().len(), b.as_os_str().len());
+        if a.starts_with(SHARED_MEMORY) {
+            assert_eq!(scratch_name(&a), Some(&*short_name(Path::new("/var/a"))));
+        }
     }
 }

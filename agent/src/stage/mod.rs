@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use crate::config::BenchLimits;
+use crate::driver::Progress;
 use crate::logs::AttemptLogs;
 use crate::run::{Side, Slot};
 
@@ -62,8 +63,6 @@ pub(crate) enum Unready {
     Stopped,
 }
 
-/// The stages that an attempt comes to, for whoever listens.
-pub(crate) type Progress = mpsc::Sender<(AttemptId, Stage)>;
 /// The connection to the coordinator of the moment, if there is one.
 pub(crate) type Connection = watch::Receiver<Option<Channel>>;
 
@@ -92,7 +91,7 @@ pub(crate) async fn stage(
     folders: &Arc<Folders>,
     connection: Connection,
     slot: &mut Slot,
-    progress: &Progress,
+    progress: &mpsc::Sender<Progress>,
 ) -> StageEnd {
     let mut sides = Vec::new();
     for (arm, variant) in job.spec.work.variants() {
@@ -123,7 +122,7 @@ struct SideStaging<'a> {
     folders: &'a Arc<Folders>,
     arm: Arm,
     variant: &'a Variant,
-    progress: &'a Progress,
+    progress: &'a mpsc::Sender<Progress>,
 }
 
 impl SideStaging<'_> {
@@ -203,7 +202,7 @@ impl SideStaging<'_> {
 
     async fn tell(&self, stage: Stage) {
         // A driver that is gone needs no news.
-        let _ = self.progress.send((self.job.attempt, stage)).await;
+        let _ = self.progress.send(Progress::Stage(self.job.attempt, stage)).await;
     }
 }
 

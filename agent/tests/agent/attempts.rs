@@ -51,6 +51,44 @@ fn steps(run: Command) -> darwin_shared::spec::Steps {
 }
 
 #[tokio::test]
+async fn what_is_said_of_isolation_is_what_took() {
+    use darwin_shared::spec::{CoreRequest, Isolation, Scheduler};
+    let state = tempfile::tempdir().unwrap();
+    let mut coordinator = Coordinator::start().await;
+    let _agent = Agent::start(&coordinator, state.path());
+    let mut session = coordinator.welcome().await;
+    let best = session.hello.facts.clone().unwrap().isolation;
+    let mut number = 0;
+    let mut said = Vec::new();
+    for (run, isolation, scheduler) in [
+        ("true", Isolation::None, Scheduler::Other),
+        ("true", Isolation::Preferred, Scheduler::Other),
+        ("exec sleep 1000", Isolation::Preferred, Scheduler::Other),
+        ("exec sleep 1000", Isolation::Preferred, Scheduler::Fifo),
+        ("exec sleep 1000", Isolation::Required, Scheduler::Other),
+    ] {
+        number += 1;
+        let cores = CoreRequest { isolation, scheduler, ..CoreRequest::default() };
+        session.assign(attempt(number, 1), number, &JobSpec { cores, ..job(run) }, &[]).await;
+        said.push(session.isolation(attempt(number, 1)).await);
+        session.cancel(attempt(number, 1), number).await;
+    }
+    if best == "isolated" {
+        assert_eq!(said, ["isolated"; 5]);
+        return;
+    }
+    assert_eq!(said[..3], ["affinity"; 3]);
+    if said[3] != "fifo" {
+        println!("not run: no SCHED_FIFO here: {}", said[3]);
+    }
+    if best == "cpuset" {
+        assert_eq!(said[4], "cpuset");
+    } else {
+        assert!(said[4].starts_with("refused: "), "{}", said[4]);
+    }
+}
+
+#[tokio::test]
 async fn many_trivial_jobs_each_end_once() {
     const JOBS: usize = 300;
     let state = tempfile::tempdir().unwrap();

@@ -232,6 +232,22 @@ impl Session {
         }
     }
 
+    /// Reads until the attempt's rounds begin; the isolation that took.
+    pub(crate) async fn isolation(&mut self, attempt: AttemptId) -> String {
+        loop {
+            if let News::Update(AttemptUpdate { attempt: id, event, .. }) = self.news().await
+                && id == attempt
+            {
+                match event {
+                    AttemptEvent::Running { isolation, .. } => return isolation,
+                    AttemptEvent::Refused(cause) => return format!("refused: {cause}"),
+                    AttemptEvent::Ended(end) => return format!("ended: {end:?}"),
+                    AttemptEvent::Accepted | AttemptEvent::Staging(_) | AttemptEvent::Ready => {}
+                }
+            }
+        }
+    }
+
     /// Reads until the connection ends.
     pub(crate) async fn until_gone(mut self) {
         let gone = async { while let Ok(Some(_)) = self.from.message().await {} };
@@ -253,12 +269,18 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
+    /// An agent that has the box's cores to itself, as far as it knows: tests run side by side.
     pub(crate) fn start(coordinator: &Coordinator, state: &Path) -> Self {
+        Self::start_with(coordinator, state, "box", "")
+    }
+
+    /// An agent of this name with these further lines in its configuration.
+    pub(crate) fn start_with(coordinator: &Coordinator, state: &Path, id: &str, config: &str) -> Self {
         let process = tokio::process::Command::new(env!("CARGO_BIN_EXE_darwin-agent"))
-            .args(["run", "--id", "box", "--coordinator", &coordinator.url, "--state-dir"])
+            .args(["run", "--id", id, "--coordinator", &coordinator.url, "--state-dir"])
             .arg(state)
             .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".to_owned()))
-            .env("DARWIN_AGENT_CONFIG", write_config(state))
+            .env("DARWIN_AGENT_CONFIG", write_config(state, config))
             .stdout(Stdio::null())
             .kill_on_drop(true)
             .spawn()
@@ -276,10 +298,14 @@ impl Agent {
     }
 }
 
-fn write_config(state: &Path) -> PathBuf {
+fn write_config(state: &Path, further: &str) -> PathBuf {
     let path = state.join("agent.toml");
     std::fs::create_dir_all(state).unwrap();
-    std::fs::write(&path, "allow_paths = true\n").unwrap();
+    let mut text = format!("allow_paths = true\n{further}\n");
+    if !further.contains("core_locks") {
+        text = format!("core_locks = {:?}\n{text}", state.join("cores"));
+    }
+    std::fs::write(&path, text).unwrap();
     path
 }
 

@@ -35,9 +35,8 @@ async fn measuring_goes_on_without_a_link_and_rounds_are_replayed() {
     std::fs::write(&go, "").unwrap();
     let (rounds, _, end) = session.until_end(attempt(1, 1)).await;
     assert_eq!(end, AttemptEnd::Completed { rounds: 3 });
+    // What is measured meanwhile may come before what is replayed.
     let mut numbers: Vec<u32> = rounds.iter().map(|round| round.round).collect();
-    assert!(numbers.starts_with(&[0]));
-    numbers.dedup();
     numbers.sort_unstable();
     numbers.dedup();
     assert_eq!(numbers, [0, 1, 2]);
@@ -134,6 +133,6 @@ async fn a_drained_agent_finishes_what_has_cores_and_a_second_signal_ends_it() {
     agent.signal(Signal::SIGTERM);
     agent.signal(Signal::SIGINT);
     let (_, _, end) = session.until_end(attempt(3, 1)).await;
-    assert!(matches!(&end, AttemptEnd::Box(why) if why.contains("shut down")), "{end:?}");
+    assert_eq!(end, AttemptEnd::Cancelled, "nobody is to blame, some other box will do it");
     assert_eq!(agent.exit_code().await, Some(0));
 }

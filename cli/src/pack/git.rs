@@ -124,7 +124,8 @@ impl<'a> Repository<'a> {
         // A broken archive is git's fault only if git says so; what we refused in it comes first.
         match read {
             Err(PackError::Read { .. }) | Ok(_) if !status.success() => {
-                Err(PackError::Git { command: "archive", message: complaint(&stderr) })
+                let message = format!("{} ({status})", complaint(&stderr));
+                Err(PackError::Git { command: "archive", message })
             }
             other => other,
         }
@@ -196,6 +197,8 @@ fn read_archive(
         };
         entries.push(Entry { path, node });
     }
+    // An archive is padded after its end: git must be able to write that too, or a closed pipe kills it.
+    std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).map_err(bad_archive())?;
     if entries.is_empty() {
         return Err(PackError::Empty { reference: name.to_owned(), dropped });
     }
@@ -301,6 +304,29 @@ mod tests {
         assert!(packed.variant.label.starts_with("main@"), "{}", packed.variant.label);
         assert_eq!(packed.variant.label.len(), "main@".len() + 7);
         assert!(packed.warnings.is_empty());
+    }
+
+    #[test]
+    fn an_archive_is_read_to_the_end_of_its_padding() {
+        struct Counted<'a>(&'a [u8], &'a mut usize);
+        impl Read for Counted<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                let read = self.0.read(buffer)?;
+                *self.1 += read;
+                Ok(read)
+            }
+        }
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(1);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, "a.py", &b"a"[..]).unwrap();
+        let mut bytes = builder.into_inner().unwrap();
+        bytes.resize(10_240, 0);
+        let mut seen = 0;
+        let repo = Repo::new();
+        read_archive(Counted(&bytes, &mut seen), "main", &repo.root("")).unwrap();
+        assert_eq!(seen, bytes.len());
     }
 
     #[test]

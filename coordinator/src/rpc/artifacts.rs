@@ -9,13 +9,12 @@ use darwin_proto::{MAX_CHUNK_BYTES, v1};
 use darwin_shared::artifact::{MAX_FILE_BYTES, Manifest, Node};
 use darwin_shared::ids::Digest;
 use futures::Stream;
-use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::status::ToStatus;
-use crate::stores::{BlobError, BlobWriter, FolderBlobs};
+use crate::stores::{BlobError, BlobSink, Blobs};
 
 /// Digests in one call.
 const DIGESTS_MAX: usize = 10_000;
@@ -27,12 +26,12 @@ const KNOWN_WHOLE_MAX: usize = 10_000;
 /// Knows whether an artifact is here, whole.
 #[derive(Debug, Clone)]
 pub(crate) struct ArtifactCheck {
-    blobs: FolderBlobs,
+    blobs: Arc<dyn Blobs>,
     whole: Arc<Mutex<BTreeSet<Digest>>>,
 }
 
 impl ArtifactCheck {
-    pub(crate) fn new(blobs: FolderBlobs) -> Self {
+    pub(crate) fn new(blobs: Arc<dyn Blobs>) -> Self {
         Self { blobs, whole: Arc::new(Mutex::new(BTreeSet::new())) }
     }
 
@@ -42,7 +41,7 @@ impl ArtifactCheck {
             return Ok(());
         }
         let (blobs, label) = (self.blobs.clone(), label.to_owned());
-        tokio::task::spawn_blocking(move || look_through(&blobs, digest, &label))
+        tokio::task::spawn_blocking(move || look_through(blobs.as_ref(), digest, &label))
             .await
             .map_err(|e| Status::internal(e.to_string()))??;
         let mut whole = self.lock();
@@ -59,7 +58,7 @@ impl ArtifactCheck {
     }
 }
 
-fn look_through(blobs: &FolderBlobs, digest: Digest, label: &str) -> Result<(), Status> {
+fn look_through(blobs: &dyn Blobs, digest: Digest, label: &str) -> Result<(), Status> {
     let bytes = match blobs.read(&digest) {
         Ok(bytes) => bytes,
         Err(BlobError::Missing(_)) => {
@@ -88,7 +87,7 @@ fn look_through(blobs: &FolderBlobs, digest: Digest, label: &str) -> Result<(), 
 /// The service of blobs.
 #[derive(Debug, Clone)]
 pub(crate) struct ArtifactsService {
-    pub(crate) blobs: FolderBlobs,
+    pub(crate) blobs: Arc<dyn Blobs>,
 }
 
 fn digest(bytes: &[u8]) -> Result<Digest, Status> {
@@ -107,8 +106,16 @@ fn digests(list: &[Bytes]) -> Result<Vec<Digest>, Status> {
     list.iter().map(|bytes| digest(bytes)).collect()
 }
 
+/// Puts a blob under its name, off the threads that serve others: it waits for the disk.
+async fn finish(writer: Box<dyn BlobSink>) -> Result<(), Status> {
+    tokio::task::spawn_blocking(move || writer.finish())
+        .await
+        .map_err(|e| Status::internal(e.to_string()))?
+        .map_err(|e| e.to_status())
+}
+
 impl ArtifactsService {
-    fn begin(&self, header: &v1::BlobHeader) -> Result<BlobWriter, Status> {
+    fn begin(&self, header: &v1::BlobHeader) -> Result<Box<dyn BlobSink>, Status> {
         let digest = digest(&header.digest)?;
         if header.size_bytes > MAX_FILE_BYTES {
             return Err(Status::invalid_argument(format!(
@@ -120,31 +127,32 @@ impl ArtifactsService {
         self.blobs.begin(digest, header.size_bytes).map_err(|e| e.to_status())
     }
 
-    async fn send(
+    /// Sends one blob; blocks on the disk and on a slow reader.
+    fn send(
         &self,
         digest: Digest,
         out: &mpsc::Sender<Result<v1::DownloadResponse, Status>>,
     ) -> Result<(), Status> {
         use v1::download_response::Piece;
-        let gone = |_| Status::cancelled("the reader has gone");
-        let disk = |e: std::io::Error| match e.kind() {
-            std::io::ErrorKind::NotFound => BlobError::Missing(digest).to_status(),
-            _ => Status::unavailable(format!("blob {} cannot be read: {e}", digest.short())),
+        let send = |piece| {
+            let response = v1::DownloadResponse { piece: Some(piece) };
+            out.blocking_send(Ok(response)).map_err(|_| Status::cancelled("the reader has gone"))
         };
-        let mut file = tokio::fs::File::open(self.blobs.path(&digest)).await.map_err(disk)?;
-        let size_bytes = file.metadata().await.map_err(disk)?.len();
-        let header = v1::BlobHeader { digest: Bytes::copy_from_slice(digest.as_bytes()), size_bytes };
-        let piece = |piece| Ok(v1::DownloadResponse { piece: Some(piece) });
-        out.send(piece(Piece::Header(header))).await.map_err(gone)?;
-        loop {
-            let mut chunk = bytes::BytesMut::with_capacity(
-                MAX_CHUNK_BYTES.min(usize::try_from(size_bytes).unwrap_or(MAX_CHUNK_BYTES)).max(1),
-            );
-            if file.read_buf(&mut chunk).await.map_err(disk)? == 0 {
-                return Ok(());
-            }
-            out.send(piece(Piece::Chunk(chunk.freeze()))).await.map_err(gone)?;
+        let mut blob = self.blobs.open(&digest).map_err(|e| e.to_status())?;
+        let header =
+            v1::BlobHeader { digest: Bytes::copy_from_slice(digest.as_bytes()), size_bytes: blob.size_bytes };
+        send(Piece::Header(header))?;
+        let mut left = blob.size_bytes;
+        while left > 0 {
+            let length = left.min(MAX_CHUNK_BYTES as u64);
+            let mut chunk = vec![0; usize::try_from(length).unwrap_or(MAX_CHUNK_BYTES)];
+            blob.bytes
+                .read_exact(&mut chunk)
+                .map_err(|source| BlobError::Unreadable { digest, source }.to_status())?;
+            send(Piece::Chunk(chunk.into()))?;
+            left -= length;
         }
+        Ok(())
     }
 }
 
@@ -166,14 +174,13 @@ impl v1::artifacts_server::Artifacts for ArtifactsService {
     ) -> Result<Response<v1::UploadResponse>, Status> {
         use v1::upload_request::Piece;
         let mut pieces = request.into_inner();
-        let mut open: Option<BlobWriter> = None;
+        let mut open: Option<Box<dyn BlobSink>> = None;
         let mut blobs = 0;
-        let finish = |writer: BlobWriter| writer.finish().map_err(|e| e.to_status());
         while let Some(message) = pieces.message().await? {
             match message.piece {
                 Some(Piece::Header(header)) => {
                     if let Some(writer) = open.take() {
-                        finish(writer)?;
+                        finish(writer).await?;
                     }
                     blobs += 1;
                     open = Some(self.begin(&header)?);
@@ -190,7 +197,7 @@ impl v1::artifacts_server::Artifacts for ArtifactsService {
             }
         }
         if let Some(writer) = open {
-            finish(writer)?;
+            finish(writer).await?;
         }
         Ok(Response::new(v1::UploadResponse { blobs }))
     }
@@ -205,11 +212,11 @@ impl v1::artifacts_server::Artifacts for ArtifactsService {
         let (out, pieces) = mpsc::channel(CHUNKS_AHEAD);
         let service = self.clone();
         // Ends with the stream: when the reader goes, the channel closes and the next send fails.
-        tokio::spawn(async move {
+        tokio::task::spawn_blocking(move || {
             for digest in wanted {
-                if let Err(why) = service.send(digest, &out).await {
+                if let Err(why) = service.send(digest, &out) {
                     // The reader may be gone, then there is no one to tell.
-                    let _ = out.send(Err(why)).await;
+                    let _ = out.blocking_send(Err(why));
                     return;
                 }
             }

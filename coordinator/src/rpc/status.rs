@@ -45,7 +45,7 @@ impl ToStatus for BlobError {
         match self {
             Self::Mismatch { .. } => Status::data_loss(text),
             Self::Missing(_) => Status::not_found(text),
-            Self::Disk { .. } => Status::unavailable(text),
+            Self::Disk { .. } | Self::Unreadable { .. } => Status::unavailable(text),
         }
     }
 }

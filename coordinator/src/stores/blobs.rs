@@ -1,10 +1,9 @@
-//! Blobs in a folder: each under its digest, written aside and renamed, so that a name means whole bytes.
+//! Blobs: bytes under their digest. A blob that is there is whole.
 
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Read};
+use std::path::PathBuf;
 
 use darwin_shared::ids::Digest;
-use tempfile::NamedTempFile;
 use thiserror::Error;
 
 /// Why a blob cannot be kept or given.
@@ -21,6 +20,14 @@ pub enum BlobError {
     /// There is no such blob.
     #[error("there is no blob {0}")]
     Missing(Digest),
+    /// A blob that is there could not be read to its end.
+    #[error("blob {} cannot be read: {source}", digest.short())]
+    Unreadable {
+        /// Which.
+        digest: Digest,
+        /// Why.
+        source: io::Error,
+    },
     /// The disk failed.
     #[error("the blob folder {path} failed: {source}")]
     Disk {
@@ -31,134 +38,87 @@ pub enum BlobError {
     },
 }
 
-/// A folder of blobs.
-#[derive(Debug, Clone)]
-pub struct FolderBlobs {
-    folder: PathBuf,
+/// A blob that is being read.
+pub struct OpenBlob {
+    /// Its length in bytes.
+    pub size_bytes: u64,
+    /// Its bytes.
+    pub bytes: Box<dyn Read + Send>,
 }
 
-/// A blob that is being written.
+impl std::fmt::Debug for OpenBlob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenBlob").field("size_bytes", &self.size_bytes).finish_non_exhaustive()
+    }
+}
+
+/// A blob that is being written; it is dropped without a trace unless it is finished.
+pub trait BlobSink: Send {
+    /// Appends bytes; refuses more than were announced.
+    fn write(&mut self, bytes: &[u8]) -> Result<(), BlobError>;
+
+    /// Checks the bytes against digest and length and, if they are right, puts them under their name, durably.
+    fn finish(self: Box<Self>) -> Result<(), BlobError>;
+}
+
+/// Bytes under their digest. All calls may block on the disk.
+pub trait Blobs: Send + Sync + std::fmt::Debug {
+    /// Whether the blob is here, whole.
+    fn has(&self, digest: &Digest) -> bool;
+
+    /// The blob, to be read piece by piece.
+    fn open(&self, digest: &Digest) -> Result<OpenBlob, BlobError>;
+
+    /// Begins a blob of this digest and length.
+    fn begin(&self, digest: Digest, size_bytes: u64) -> Result<Box<dyn BlobSink>, BlobError>;
+
+    /// The bytes of a small blob, such as a manifest.
+    fn read(&self, digest: &Digest) -> Result<Vec<u8>, BlobError> {
+        let mut blob = self.open(digest)?;
+        let mut bytes = Vec::new();
+        blob.bytes
+            .read_to_end(&mut bytes)
+            .map_err(|source| BlobError::Unreadable { digest: *digest, source })?;
+        Ok(bytes)
+    }
+}
+
+/// Counts and hashes the bytes of a blob that is being written.
 #[derive(Debug)]
-pub struct BlobWriter {
-    blobs: FolderBlobs,
-    digest: Digest,
+pub(super) struct Announced {
+    pub(super) digest: Digest,
     size_bytes: u64,
     written_bytes: u64,
     hasher: blake3::Hasher,
-    file: NamedTempFile,
 }
 
-impl FolderBlobs {
-    /// Opens or makes the folder.
-    pub fn open(folder: &Path) -> Result<Self, BlobError> {
-        let blobs = Self { folder: folder.to_owned() };
-        std::fs::create_dir_all(folder.join("incoming")).map_err(|e| blobs.disk(e))?;
-        Ok(blobs)
+impl Announced {
+    pub(super) fn new(digest: Digest, size_bytes: u64) -> Self {
+        Self { digest, size_bytes, written_bytes: 0, hasher: blake3::Hasher::new() }
     }
 
-    fn disk(&self, source: io::Error) -> BlobError {
-        BlobError::Disk { path: self.folder.clone(), source }
-    }
-
-    /// Where the blob is, if it is here.
-    pub fn path(&self, digest: &Digest) -> PathBuf {
-        let name = digest.to_string();
-        let (front, rest) = name.split_at(2);
-        self.folder.join(front).join(rest)
-    }
-
-    /// Whether the blob is here, whole.
-    pub fn has(&self, digest: &Digest) -> bool {
-        self.path(digest).is_file()
-    }
-
-    /// The bytes of a small blob, such as a manifest.
-    pub fn read(&self, digest: &Digest) -> Result<Vec<u8>, BlobError> {
-        std::fs::read(self.path(digest)).map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => BlobError::Missing(*digest),
-            _ => self.disk(e),
-        })
-    }
-
-    /// Begins a blob of this digest and length.
-    pub fn begin(&self, digest: Digest, size_bytes: u64) -> Result<BlobWriter, BlobError> {
-        let file = NamedTempFile::new_in(self.folder.join("incoming")).map_err(|e| self.disk(e))?;
-        Ok(BlobWriter {
-            blobs: self.clone(),
-            digest,
-            size_bytes,
-            written_bytes: 0,
-            hasher: blake3::Hasher::new(),
-            file,
-        })
-    }
-}
-
-impl BlobWriter {
-    /// Appends bytes; refuses more than were announced.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
+    /// Takes note of bytes; refuses more than were announced.
+    pub(super) fn note(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
         self.written_bytes += bytes.len() as u64;
         if self.written_bytes > self.size_bytes {
-            let why = format!("more than the {} bytes that were announced", self.size_bytes);
-            return Err(BlobError::Mismatch { digest: self.digest, why });
+            return Err(self.mismatch(format!("more than the {} bytes that were announced", self.size_bytes)));
         }
         self.hasher.update(bytes);
-        self.file.write_all(bytes).map_err(|e| self.blobs.disk(e))
-    }
-
-    /// Checks the bytes and gives them their name.
-    pub fn finish(self) -> Result<(), BlobError> {
-        let Self { blobs, digest, size_bytes, written_bytes, hasher, file } = self;
-        if written_bytes != size_bytes {
-            let why = format!("{written_bytes} bytes instead of {size_bytes}");
-            return Err(BlobError::Mismatch { digest, why });
-        }
-        if hasher.finalize().as_bytes() != digest.as_bytes() {
-            return Err(BlobError::Mismatch { digest, why: "they have another digest".to_owned() });
-        }
-        let path = blobs.path(&digest);
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(|e| blobs.disk(e))?;
-        }
-        // A job is accepted only once its artifacts are here: they must survive a power cut as the job does.
-        file.as_file().sync_data().map_err(|e| blobs.disk(e))?;
-        file.persist(&path).map_err(|e| blobs.disk(e.error))?;
         Ok(())
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_whole_and_right_bytes_get_a_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let blobs = FolderBlobs::open(folder.path()).unwrap();
-        let digest = Digest::of(b"hello");
-
-        let mut short = blobs.begin(digest, 5).unwrap();
-        short.write(b"hell").unwrap();
-        assert!(matches!(short.finish(), Err(BlobError::Mismatch { .. })));
-
-        let mut wrong = blobs.begin(digest, 5).unwrap();
-        wrong.write(b"hallo").unwrap();
-        assert!(matches!(wrong.finish(), Err(BlobError::Mismatch { .. })));
-
-        let mut long = blobs.begin(digest, 5).unwrap();
-        assert!(long.write(b"hello!").is_err());
-        assert!(!blobs.has(&digest));
-
-        let mut right = blobs.begin(digest, 5).unwrap();
-        right.write(b"hel").unwrap();
-        right.write(b"lo").unwrap();
-        right.finish().unwrap();
-        assert_eq!(blobs.read(&digest).unwrap(), b"hello");
-        assert!(matches!(blobs.read(&Digest::of(b"x")), Err(BlobError::Missing(_))));
-        drop((wrong_is_gone(folder.path()), long));
+    /// Whether all came, and what was announced.
+    pub(super) fn check(&self) -> Result<(), BlobError> {
+        if self.written_bytes != self.size_bytes {
+            return Err(self.mismatch(format!("{} bytes instead of {}", self.written_bytes, self.size_bytes)));
+        }
+        if self.hasher.finalize().as_bytes() != self.digest.as_bytes() {
+            return Err(self.mismatch("they have another digest".to_owned()));
+        }
+        Ok(())
     }
 
-    fn wrong_is_gone(folder: &Path) -> usize {
-        std::fs::read_dir(folder.join("incoming")).unwrap().count()
+    fn mismatch(&self, why: String) -> BlobError {
+        BlobError::Mismatch { digest: self.digest, why }
     }
 }

@@ -22,7 +22,7 @@ use toml::de::DeTable;
 
 pub use error::{ConfigError, Fault, NoSuchSuite};
 pub use files::{Files, MAX_PATTERNS};
-pub use template::{BenchKind, template};
+pub use template::{BenchKind, Findings, template};
 
 use self::error::MAX_FAULTS;
 use self::walk::{Faults, Section};
@@ -77,8 +77,9 @@ pub struct Suite {
     /// `[suite.NAME.cores]`: `count` (1) whole physical cores, `isolation` (`preferred`; or `required`, `none`),
     /// `exclusive` (`core`; or `llc`, `node`, `host`), `scheduler` (`other`; or `fifo`).
     pub cores: CoreRequest,
-    /// `[suite.NAME.gate]`: `mode` (`faster`; or `no-slower`), `alpha` (0.01), `primary` (`latency.p50`),
-    /// `assumed_noise` (`5%`), and for each metric `margin`, `floor` and `gated`. The looks follow from the budget.
+    /// `[suite.NAME.gate]`: `mode` (`faster`; or `no-slower`), `alpha` (0.01), `primary` (`latency.p50`, or
+    /// `latency.mean` of a bench without a median), `assumed_noise` (`5%`), and for each metric `margin`, `floor` and
+    /// `gated`. The looks follow from the budget.
     pub policy: Policy,
     /// `[suite.NAME.budget]`: `rounds = { min = 1, max = 40 }` and `time` (`20m`).
     pub budget: Budget,

@@ -10,72 +10,120 @@ pub enum BenchKind {
     PytestBenchmark,
     /// Rust benches with criterion.
     Criterion,
-    /// Commands, timed by hyperfine.
+    /// Commands that hyperfine times.
     Hyperfine,
+}
+
+/// What was found in a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Findings {
+    /// The kinds of benches; none makes a suite that times a command.
+    pub kinds: Vec<BenchKind>,
+    /// What pip is to install, as its arguments: `-r requirements.txt`.
+    pub pip: String,
+    /// Where the Python tests are, as pytest is told: `tests`.
+    pub tests: String,
+}
+
+impl Default for Findings {
+    fn default() -> Self {
+        Self { kinds: Vec::new(), pip: "-r requirements.txt".to_owned(), tests: "tests".to_owned() }
+    }
 }
 
 /// What differs between the kinds.
 struct Words {
     suite: &'static str,
-    setup: &'static str,
-    check: &'static str,
-    run: &'static str,
+    setup: String,
+    check: String,
+    run: String,
     format: &'static str,
     exclude: &'static str,
+    /// The metric that is gated, and its margin.
+    metric: (&'static str, &'static str),
 }
 
 impl BenchKind {
-    const fn words(self) -> Words {
+    fn words(self, found: &Findings) -> Words {
+        let median = ("latency.p50", "1%");
         match self {
             Self::PytestBenchmark => Words {
                 suite: "pytest",
-                setup: "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt",
-                check: ".venv/bin/pytest -q tests --benchmark-skip",
-                run: ".venv/bin/pytest tests --benchmark-only --benchmark-json={output}",
+                setup: format!("python3 -m venv .venv && .venv/bin/pip install {}", quoted(&found.pip)),
+                check: format!(".venv/bin/python -m pytest -q {} --benchmark-skip", quoted(&found.tests)),
+                run: format!(
+                    ".venv/bin/python -m pytest -q {} --benchmark-only --benchmark-json={{output}}",
+                    quoted(&found.tests)
+                ),
                 format: "pytest-benchmark",
                 exclude: "\".git\", \".venv\", \"**/__pycache__\"",
+                metric: median,
             },
             Self::Criterion => Words {
                 suite: "criterion",
-                setup: "cargo bench --no-run",
-                check: "cargo test --quiet",
-                run: "cargo bench",
+                setup: "cargo bench --no-run".to_owned(),
+                check: "cargo test --quiet".to_owned(),
+                run: "cargo bench".to_owned(),
                 format: "criterion",
                 exclude: "\".git\", \"target\"",
+                metric: median,
             },
             Self::Hyperfine => Words {
-                suite: "command",
-                setup: "make",
-                check: "make test",
-                run: "hyperfine --warmup 3 --export-json {output} ./bench.sh",
+                suite: "hyperfine",
+                setup: "make".to_owned(),
+                check: "make test".to_owned(),
+                run: "hyperfine --warmup 3 --export-json {output} ./bench.sh".to_owned(),
                 format: "hyperfine",
                 exclude: "\".git\"",
+                metric: median,
             },
         }
     }
 }
 
-/// A commented `darwin.toml` for a project with these kinds of benches; a timed command if none was found.
+/// A command that is timed as it is: one sample for each invocation, so its mean is all that there is.
+fn command() -> Words {
+    Words {
+        suite: "command",
+        setup: "make".to_owned(),
+        check: "make test".to_owned(),
+        run: "./bench.sh".to_owned(),
+        format: "process",
+        exclude: "\".git\"",
+        metric: ("latency.mean", "2%"),
+    }
+}
+
+/// The text as it may stand between the quotes of a TOML string.
+fn quoted(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"")
+}
+
+/// A commented `darwin.toml` for a project with these benches; a timed command if none was found.
 ///
 /// What it gives always parses.
-pub fn template(project: &ProjectName, kinds: &[BenchKind]) -> String {
-    let mut kinds = if kinds.is_empty() { vec![BenchKind::Hyperfine] } else { kinds.to_vec() };
+pub fn template(project: &ProjectName, found: &Findings) -> String {
+    let mut kinds = found.kinds.clone();
     kinds.sort_unstable();
     kinds.dedup();
+    let mut words: Vec<Words> = kinds.into_iter().map(|kind| kind.words(found)).collect();
+    if words.is_empty() {
+        words.push(command());
+    }
     let mut text = format!(
         "# What Darwin runs, where, and how it judges. `darwin compare --suite NAME --baseline main --challenger HEAD`.\n\
          # Commands are a string for a shell or a list for none. {{output}}, {{round}}, {{seed}} and {{variant_dir}} are filled in.\n\
          project = \"{}\"\n",
         shown(project.as_str()),
     );
-    for kind in kinds {
-        text.push_str(&suite(&kind.words()));
+    for words in &words {
+        text.push_str(&suite(words));
     }
     text
 }
 
 fn suite(words: &Words) -> String {
-    let Words { suite, setup, check, run, format, exclude } = words;
+    let Words { suite, setup, check, run, format, exclude, metric: (metric, margin) } = words;
     format!(
         "\n\
          [suite.{suite}]\n\
@@ -101,11 +149,9 @@ fn suite(words: &Words) -> String {
          [suite.{suite}.gate]\n\
          mode = \"faster\"               # faster: approve what is proven faster; no-slower: what is proven not slower\n\
          alpha = 0.01                  # chance of a wrong verdict, over all findings of the job\n\
-         primary = \"latency.p50\"       # what must get faster\n\
-         [suite.{suite}.gate.metric.\"latency.p50\"]\n\
-         margin = \"1%\"                 # the largest worsening that is accepted\n\
-         [suite.{suite}.gate.metric.\"latency.p99\"]\n\
-         margin = \"5%\"\n\
+         # primary = \"latency.p99\"     # what must get faster; the median if left out (a command has only the mean)\n\
+         [suite.{suite}.gate.metric.\"{metric}\"]\n\
+         margin = \"{margin}\"                 # the largest worsening that is accepted\n\
          \n\
          [suite.{suite}.budget]\n\
          rounds = {{ min = 10, max = 40 }}\n\

@@ -23,9 +23,31 @@ impl Machine {
         self.retry_at.is_some() && !self.ready.is_empty()
     }
 
-    /// The CPUs that benches are given now.
+    /// Whether cores are to be taken for this attempt and slot, and it is not known yet whether they can be had.
+    pub fn is_taking(&self, attempt: AttemptId, slot: u32) -> bool {
+        self.attempts
+            .get(&attempt)
+            .is_some_and(|held| matches!(held.phase, Phase::Taking { place, .. } if place.slot == slot))
+    }
+
+    /// The CPUs that benches run on now.
     pub fn cpus_in_use(&self) -> CpuSet {
-        self.allocator.leases().fold(CpuSet::new(), |all, (_, granted)| all.union(&granted.cpus))
+        let taking: Vec<LeaseKey> = self
+            .attempts
+            .values()
+            .filter_map(|held| match held.phase {
+                Phase::Taking { place, .. } => Some(LeaseKey(place.slot.into())),
+                Phase::Waiting { .. }
+                | Phase::Staging { .. }
+                | Phase::Ready { .. }
+                | Phase::Running { .. }
+                | Phase::Looking { .. }
+                | Phase::Stopping { .. }
+                | Phase::Ended { .. } => None,
+            })
+            .collect();
+        let used = self.allocator.leases().filter(|(key, _)| !taking.contains(key));
+        used.fold(CpuSet::new(), |all, (_, granted)| all.union(&granted.cpus))
     }
 
     /// Gives free cores to what is ready, in order of arrival: nobody overtakes, so that nobody starves.

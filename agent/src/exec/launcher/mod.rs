@@ -74,6 +74,8 @@ impl Wires {
 fn serve() -> io::Result<()> {
     let mut wires = set_up()?;
     let mut slot = Slot::default();
+    // Only held: their locks last as long as this process.
+    let mut kept: Vec<OwnedFd> = Vec::new();
     loop {
         wait_readable(&wires.agent)?;
         match wires.receive()? {
@@ -81,7 +83,8 @@ fn serve() -> io::Result<()> {
                 slot.remove();
                 return Ok(());
             }
-            Some((Request::Setup { housekeeping, cgroups }, _)) => {
+            Some((Request::Setup { housekeeping, cgroups }, files)) => {
+                kept.extend(files);
                 slot = Slot::new(cgroups);
                 let problem = housekeeping.and_then(|cpus| move_to(&cpus).err());
                 wires.reply(&Reply::Ready { problem })?;

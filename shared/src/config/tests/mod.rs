@@ -154,11 +154,21 @@ fn a_template_parses_for_all_that_may_be_found() {
     let project: ProjectName = "matching-engine".parse().unwrap();
     let all = [BenchKind::PytestBenchmark, BenchKind::Criterion, BenchKind::Hyperfine];
     for kinds in [&all[..0], &all[..1], &all[1..2], &all[2..], &all[..], &[all[0], all[0]]] {
-        let text = template(&project, kinds);
+        let found = Findings { kinds: kinds.to_vec(), ..Findings::default() };
+        let text = template(&project, &found);
         let config = parsed(&text);
         for (name, suite) in &config.suites {
             suite.to_spec(&project, name, nothing(), 1).unwrap();
         }
     }
-    insta::assert_snapshot!(template(&project, &all[..1]));
+    let odd = Findings { kinds: vec![all[0]], pip: "-e '.[\"dev\"]'".to_owned(), tests: "a\\b".to_owned() };
+    let config = parsed(&template(&project, &odd));
+    let setup = only_suite(&config).steps.setup.clone().unwrap();
+    assert_eq!(
+        setup.command,
+        Command::Shell("python3 -m venv .venv && .venv/bin/pip install -e '.[\"dev\"]'".to_owned())
+    );
+    let found = |kinds: &[BenchKind]| Findings { kinds: kinds.to_vec(), ..Findings::default() };
+    insta::assert_snapshot!("template-pytest", template(&project, &found(&all[..1])));
+    insta::assert_snapshot!("template-command", template(&project, &found(&[])));
 }
