@@ -328,7 +328,7 @@ async fn the_peak_of_memory_is_the_benchs_own() {
         let mut bench = Bench::start(&config).await;
         let small = bench.run(&command(&["true"])).await.ended;
         assert_eq!(small.status, EndStatus::Exit(0));
-        // Less than the launcher itself has: what was forked is not counted.
+        // Its own: of the launcher that it was forked from, only the little private memory counts.
         assert!((1..4 * MIB).contains(&small.usage.peak_rss_bytes), "{small:?}");
         let python = ["python3", "-c", "block = bytearray(200 << 20)"];
         for argv in [&["dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1"][..], &python] {

@@ -98,6 +98,43 @@ pub(crate) enum Command {
     },
 }
 
+/// What the last line of standard output is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// `verdict=…`, whatever happens.
+    Verdict,
+    /// `status=…`, whatever happens.
+    Status,
+    /// Whatever the command has to say.
+    Nothing,
+}
+
+impl Command {
+    /// What its last line of standard output is, so that a script finds it there even if the command fails.
+    pub(crate) fn promises(&self) -> Promise {
+        match self {
+            Self::Demo(_) | Self::Gate(_) | Self::Job(JobCommand::Watch(_)) | Self::Verdict(_) => {
+                Promise::Verdict
+            }
+            Self::Compare(CompareArgs { submit, .. }) | Self::Measure(MeasureArgs { submit, .. }) => {
+                if submit.detach { Promise::Nothing } else { Promise::Verdict }
+            }
+            Self::Check => Promise::Status,
+            Self::Job(
+                JobCommand::List(_)
+                | JobCommand::Show(_)
+                | JobCommand::Logs { .. }
+                | JobCommand::Cancel { .. }
+                | JobCommand::Retry(_),
+            )
+            | Self::Agent(_)
+            | Self::History(_)
+            | Self::Init(_)
+            | Self::Completions { .. } => Promise::Nothing,
+        }
+    }
+}
+
 /// `darwin demo`.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {

@@ -15,6 +15,8 @@ pub(crate) struct Failed {
     pub code: ExitCode,
     /// What the person reads.
     pub message: Message,
+    /// The job that it is about, if there is one already.
+    pub job_id: Option<String>,
 }
 
 /// What the person reads.
@@ -29,7 +31,13 @@ pub(crate) enum Message {
 impl Failed {
     /// With this code and text.
     pub(crate) fn new(code: ExitCode, text: impl fmt::Display) -> Self {
-        Self { code, message: Message::Text(text.to_string()) }
+        Self { code, message: Message::Text(text.to_string()), job_id: None }
+    }
+
+    /// The same, about this job.
+    #[must_use]
+    pub(crate) fn about(self, job_id: &str) -> Self {
+        Self { job_id: Some(job_id.to_owned()), ..self }
     }
 
     /// Wrong usage, or a bad file of the user's.
@@ -59,7 +67,7 @@ impl From<PackError> for Failed {
 
 impl From<ConfigError> for Failed {
     fn from(error: ConfigError) -> Self {
-        Self { code: ExitCode::Usage, message: Message::Config(Box::new(error)) }
+        Self { code: ExitCode::Usage, message: Message::Config(Box::new(error)), job_id: None }
     }
 }
 

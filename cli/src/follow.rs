@@ -95,7 +95,7 @@ pub(crate) async fn follow(
     };
     let ended = following.run(stops, on_interrupt).await;
     following.progress.finish();
-    ended
+    ended.map_err(|failed| failed.about(job_id))
 }
 
 /// A client for jobs whose messages may be as large as the protocol allows.

@@ -47,10 +47,12 @@ fn main() -> process::ExitCode {
         }
     };
     let ui = Ui::new(&cli.global);
-    match run(cli, &ui) {
+    let promise = cli.command.promises();
+    match ui.check_output().and_then(|()| run(cli, &ui)) {
         Ok(done) => code(done),
         Err(failed) => {
             let number = failed.code;
+            ui.keep(promise, &failed);
             ui.failed(failed);
             code(number)
         }

@@ -1,7 +1,7 @@
 //! How a job is doing, while one waits: a bar on a terminal, a line at each step elsewhere, nothing when quiet.
 
 use std::io::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use darwin_proto::v1;
 use darwin_shared::report::visible;
@@ -12,6 +12,9 @@ use crate::ui::Ui;
 /// How often the spinner turns: quick enough to see that it lives, slow enough to cost nothing.
 const TICK: Duration = Duration::from_millis(120);
 
+/// A log that is silent for longer looks stuck; a line for each round would bury what matters.
+const SAY_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
+
 /// What is drawn while a job is followed.
 #[derive(Debug)]
 pub(crate) enum Progress {
@@ -21,6 +24,8 @@ pub(crate) enum Progress {
     Lines {
         /// What was said last.
         last: String,
+        /// When that was.
+        said: Instant,
     },
     /// A bar.
     Bar(ProgressBar),
@@ -35,7 +40,7 @@ impl Progress {
             bar.enable_steady_tick(TICK);
             Self::Bar(bar)
         } else if ui.tells_progress() {
-            Self::Lines { last: String::new() }
+            Self::Lines { last: String::new(), said: Instant::now() }
         } else {
             Self::Silent
         }
@@ -45,10 +50,10 @@ impl Progress {
     pub(crate) fn update(&mut self, job: &v1::Job) {
         match self {
             Self::Silent => {}
-            Self::Lines { last } => {
+            Self::Lines { last, said } => {
                 let (key, line) = line(job);
-                if *last != key {
-                    *last = key;
+                if *last != key || said.elapsed() >= SAY_AT_LEAST_EVERY {
+                    (*last, *said) = (key, Instant::now());
                     say(&format!("{} {line}", job.job_id));
                 }
             }
@@ -126,7 +131,10 @@ fn active(job: &v1::Job) -> (String, String) {
     let at = match (progress.agent.as_str(), progress.cpus.as_str()) {
         ("", _) => String::new(),
         (agent, "") => format!(" at {}", visible(agent)),
-        (agent, cpus) => format!(" at {} core {}", visible(agent), visible(cpus)),
+        (agent, cpus) => {
+            let cores = if cpus.contains([',', '-']) { "cores" } else { "core" };
+            format!(" at {} {cores} {}", visible(agent), visible(cpus))
+        }
     };
     if progress.rounds_done == 0 {
         // The first round and its staging; later rounds are told look by look.

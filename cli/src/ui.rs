@@ -2,20 +2,23 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use darwin_shared::report::{self, HumanOptions, Report};
 use serde_json::{Value, json};
 
-use crate::args::{Global, OutputFormat};
+use crate::args::{Global, OutputFormat, Promise};
 use crate::failure::{Failed, Message};
 
 /// How this process talks to people and machines.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Ui {
     format: OutputFormat,
     output: Option<PathBuf>,
     quiet: bool,
     verbose: u8,
+    /// Whether the line for machines was said.
+    kept: AtomicBool,
 }
 
 impl Ui {
@@ -26,7 +29,29 @@ impl Ui {
             output: global.output.clone(),
             quiet: global.quiet,
             verbose: global.verbose,
+            kept: AtomicBool::new(false),
         }
+    }
+
+    /// Refuses a file of `--output` that cannot be written, before hours are spent on what is to stand in it.
+    pub(crate) fn check_output(&self) -> Result<(), Failed> {
+        let Some(path) = &self.output else { return Ok(()) };
+        writable(path).map_err(|e| Failed::usage(format!("cannot write {}: {e}", path.display())))
+    }
+
+    /// After a failure: says the line for machines that a script counts on, unless it was said before.
+    pub(crate) fn keep(&self, promise: Promise, failed: &Failed) {
+        if self.kept.load(Ordering::Relaxed) {
+            return;
+        }
+        let job = failed.job_id.as_deref().unwrap_or_default();
+        let error = failed.code.number();
+        // Nobody is left to tell if standard output is gone.
+        let _ = match promise {
+            Promise::Verdict => self.machine_line(&format!("verdict=NONE job={job} error={error} url=")),
+            Promise::Status => self.machine_line(&format!("status=unknown error={error}")),
+            Promise::Nothing => Ok(()),
+        };
     }
 
     /// Whether a person watches progress on a terminal.
@@ -56,10 +81,12 @@ impl Ui {
     /// A report in the wanted format, then the line for machines.
     ///
     /// The line ends standard output where that is for people or logs; JSON and JUnit must stay whole, so there it
-    /// goes to standard error.
-    pub(crate) fn report(&self, report: &Report) -> Result<(), Failed> {
-        self.report_alone(report)?;
-        self.machine_line(&report.machine_line())
+    /// goes to standard error. That nobody could be told never changes the exit code.
+    pub(crate) fn report(&self, report: &Report) {
+        let told = self.report_alone(report).and_then(|()| self.machine_line(&report.machine_line()));
+        if let Err(failed) = told {
+            self.failed(failed);
+        }
     }
 
     /// A report in the wanted format, as one of several.
@@ -121,6 +148,7 @@ impl Ui {
 
     /// The line for machines, at the end of standard output, or on standard error where that must stay whole.
     pub(crate) fn machine_line(&self, line: &str) -> Result<(), Failed> {
+        self.kept.store(true, Ordering::Relaxed);
         let whole = matches!(self.format, OutputFormat::Json | OutputFormat::Junit) && self.output.is_none();
         if whole {
             // Nobody is left to tell if standard error is gone.
@@ -130,13 +158,14 @@ impl Ui {
         to_stdout(format!("{line}\n").as_bytes())
     }
 
-    /// To the file of `--output`, or to standard output.
+    /// To the file of `--output`, or to standard output. A file that cannot be written any more costs nobody the report,
+    /// nor does it change the exit code.
     pub(crate) fn emit(&self, text: &str) -> Result<(), Failed> {
-        match &self.output {
-            Some(path) => write_whole(path, text.as_bytes())
-                .map_err(|e| Failed::usage(format!("cannot write {}: {e}", path.display()))),
-            None => to_stdout(text.as_bytes()),
-        }
+        let Some(path) = &self.output else { return to_stdout(text.as_bytes()) };
+        write_whole(path, text.as_bytes()).or_else(|e| {
+            self.warn(&format!("cannot write {}: {e}; the report goes to standard output", path.display()));
+            to_stdout(text.as_bytes())
+        })
     }
 
     /// The Markdown report on the job's page on GitHub, if this runs there. Best effort: it never changes the code.
@@ -190,14 +219,33 @@ fn pretty(value: &Value) -> String {
     format!("{text}\n")
 }
 
+/// Whether a report can be written there, as far as can be told without touching what is there.
+fn writable(path: &Path) -> io::Result<()> {
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Ok(meta) if meta.is_file() => std::fs::OpenOptions::new().append(true).open(path).map(drop),
+        // To open a pipe could wait for its reader, and a device may act on it.
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            // Asked first, so that the answer names no file aside, which would only puzzle whoever reads it.
+            std::fs::metadata(folder_of(path))?;
+            tempfile::Builder::new().prefix(".darwin-").tempfile_in(folder_of(path)).map(drop)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Writes aside and renames, so that a reader never sees half a report.
 fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // A device or a pipe cannot be replaced by renaming, and must not be.
     if std::fs::symlink_metadata(path).is_ok_and(|meta| !meta.is_file()) {
         return std::fs::write(path, bytes);
     }
-    let mut aside = tempfile::Builder::new().prefix(".darwin-").tempfile_in(folder)?;
+    let mut aside = tempfile::Builder::new().prefix(".darwin-").tempfile_in(folder_of(path))?;
     aside.write_all(bytes)?;
     let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     aside.as_file().set_permissions(permissions)?;

@@ -371,7 +371,9 @@ fn the_mean_stands_in_for_nothing_that_is_there_or_was_named() {
     );
     // A mean that the policy only reports is not gated in its place either.
     let mut metrics = named(MEAN, 2);
-    metrics.values_mut().for_each(|metric| metric.gated = false);
+    for metric in metrics.values_mut() {
+        metric.gated = false;
+    }
     let verdict = run(Policy { metrics, ..Policy::default() }, &commands(-0.2));
     assert_eq!(verdict.reason, Reason::NothingComparable);
 }

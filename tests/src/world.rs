@@ -4,6 +4,7 @@ use std::io::Read;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -71,9 +72,13 @@ impl From<Output> for Finished {
     }
 }
 
+/// The tests of one program take turns: their agents would wait for each other's cores anyway.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// A place for one test: its folders, its coordinator's address, the programs.
 #[derive(Debug)]
 pub struct World {
+    _turn: MutexGuard<'static, ()>,
     folder: TempDir,
     programs: PathBuf,
     port: u16,
@@ -92,7 +97,14 @@ impl World {
             ensure!(path.is_file(), "{} is missing: run `cargo build --bins` first", path.display());
         }
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        Ok(Self { folder: tempfile::Builder::new().prefix("darwin-").tempdir()?, programs, port })
+        // A test that failed leaves nothing behind that the next one would see.
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Self {
+            _turn: turn,
+            folder: tempfile::Builder::new().prefix("darwin-").tempdir()?,
+            programs,
+            port,
+        })
     }
 
     /// The folder of this world.

@@ -163,7 +163,7 @@ pub struct Ended {
     pub status: EndStatus,
     /// From just before the fork until the launcher saw the first process end, in nanoseconds.
     pub wall_ns: u64,
-    /// What the whole tree used. The peak is at least the launcher's own few MiB, from which it was forked.
+    /// What the whole tree used. The peak is at least the launcher's private memory, from which it was forked: below 1 MiB.
     pub usage: Usage,
     /// Processes that outlived the first one and were killed.
     pub leftovers_killed: u32,

@@ -129,7 +129,7 @@ impl Sensor {
             "stop or move what runs on {}; `ps -eLo psr,pcpu,pid,args --sort=-pcpu` names it, with its CPU in front",
             named(cpus)
         );
-        span.reading("competition", &format!("of {} busy", named(cpus)), why, remedy, judge)
+        span.reading("competition", cpus, "busy", why, remedy, judge)
     }
 
     fn siblings(&self, host: &HostFs, span: Span) -> Reading {
@@ -149,7 +149,7 @@ impl Sensor {
         let siblings = named(&self.siblings_idle);
         let remedy =
             format!("keep {siblings} free of work, or write `off` to /sys/devices/system/cpu/smt/control");
-        span.reading("smt", &format!("of {siblings} busy"), why, remedy, judge)
+        span.reading("smt", &self.siblings_idle, "busy", why, remedy, judge)
     }
 
     fn steal(&self, span: Span) -> Reading {
@@ -159,7 +159,7 @@ impl Sensor {
             (over(share, self.limits.steal_warn_share, self.limits.steal_fail_share), share)
         };
         let remedy = "use bare metal, or a machine with dedicated CPUs";
-        span.reading("steal", &format!("of {} stolen", named(&self.cpus)), why, remedy.into(), judge)
+        span.reading("steal", &self.cpus, "stolen", why, remedy.into(), judge)
     }
 
     fn isolation(&self, host: &HostFs) -> Reading {
@@ -269,7 +269,7 @@ impl SensorLimits {
     /// What no box whose numbers must stand should have. A box of which that is not asked is told, and that is all.
     fn tolerate(&self, name: &str, value: String, why: &str, remedy: String) -> Reading {
         match self.not_bare_metal {
-            ReadingStatus::Ok => ok(name, format!("{value} (no matter on tier dev)"), why),
+            ReadingStatus::Ok => ok(name, format!("{value}; tier dev asks for no better"), why),
             status @ (ReadingStatus::Warn | ReadingStatus::Fail | ReadingStatus::Unknown) => {
                 reading(name, status, value, why, remedy)
             }
@@ -327,7 +327,8 @@ impl Span {
     fn reading(
         self,
         name: &str,
-        unit: &str,
+        cpus: &CpuSet,
+        what: &str,
         why: &str,
         remedy: String,
         judge: impl FnOnce(CpuTimes) -> (ReadingStatus, f64),
@@ -338,7 +339,7 @@ impl Span {
         };
         let (status, share) = judge(times);
         let remedy = if status == ReadingStatus::Ok { String::new() } else { remedy };
-        reading(name, status, format!("{:.1} % {unit}", share * 100.0), why, remedy)
+        reading(name, status, format!("{}: {:.1} % {what}", named(cpus), share * 100.0), why, remedy)
     }
 }
 
@@ -349,8 +350,7 @@ fn runnable(now: &Result<StatSample, StatError>) -> Reading {
         Ok(now) => {
             let (others, cpus) = (now.runnable.saturating_sub(1), now.cpus());
             let why = "tasks that want to run compete with the bench for cores, caches and memory";
-            let value =
-                format!("{others} {} on {cpus} CPUs", if others == 1 { "task runs" } else { "tasks run" });
+            let value = format!("{others} tasks want to run; CPUs: {cpus}");
             if others > cpus as u64 {
                 let remedy = "wait until they are done, or stop some; `top` shows them";
                 return reading("runnable", ReadingStatus::Warn, value, why, remedy.into());

@@ -2,7 +2,6 @@
 //!
 //! What was asked of the kernel is not what counts, but what it says once the bench runs.
 
-use std::convert::Infallible;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -14,12 +13,12 @@ use tokio::sync::mpsc;
 
 use crate::cores::isolation_level;
 use crate::driver::Progress;
-use crate::exec::{Placement, PlacementError, Started, glance_at_placement, verify_placement};
+use crate::exec::{PlacementError, Started, glance_at_placement, verify_placement};
 use crate::host::HostFs;
 
-/// A bench that is over sooner is told of with its result: for the many short ones, word of their start would cost as
-/// much as they do.
-const TELL_AFTER: Duration = Duration::from_millis(5);
+/// When a bench is looked at closely and told of. Whatever is over sooner is told of with its result: for the many short
+/// ones both would cost as much as they do.
+const LOOK_AFTER: Duration = Duration::from_millis(5);
 
 /// How well the benches of an attempt were seen to be kept apart; not known before the first one ran.
 #[derive(Debug)]
@@ -53,14 +52,48 @@ impl Placing<'_> {
         self.isolation == Isolation::Required && !self.granted.isolated
     }
 
-    /// Reads back where a bench runs: of every attempt the first one, and every one of those that must be isolated. Says
-    /// why its measurement would be worth nothing.
-    pub(crate) fn confirm(&self, started: &Started) -> Result<(), String> {
-        let first = self.placed.level.get().is_none();
-        if !first && self.isolation != Isolation::Required {
-            return Ok(());
+    /// Looks whether a bench that has just started is where it should be: by one system call for the first of an
+    /// attempt, closely for every one that must be isolated. Says why its measurement would be worth nothing.
+    pub(crate) fn check_start(&self, started: &Started) -> Result<(), String> {
+        match self.isolation {
+            Isolation::Required => self.check_closely(started),
+            Isolation::Preferred | Isolation::None if self.is_first() => {
+                self.judge(glance_at_placement(started.pid, &self.granted.cpus)).map(|_| ())
+            }
+            Isolation::Preferred | Isolation::None => Ok(()),
         }
-        let placement = self.read_back(started.pid)?;
+    }
+
+    /// Looks closely at the first bench of an attempt, unless it is over soon, and tells that it runs. Returns only to say
+    /// why its measurement would be worth nothing.
+    pub(crate) async fn watch(&self, started: &Started, first: bool) -> String {
+        if first {
+            tokio::time::sleep(LOOK_AFTER).await;
+            if self.is_first()
+                && let Err(why) = self.check_closely(started)
+            {
+                return why;
+            }
+            // If too much is to be told, it is told with the result.
+            let _ = self.placed.tell.try_send(Progress::Placed(self.placed.attempt));
+        }
+        std::future::pending().await
+    }
+
+    /// The bench is over: what the launcher said of it stands, if it was not looked at closely.
+    pub(crate) fn is_over(&self, started: &Started) {
+        let _ = self.placed.level.set(isolation_level(self.granted, started.took, None));
+    }
+
+    /// Whether nothing is known yet of this attempt's benches.
+    pub(crate) fn is_first(&self) -> bool {
+        self.placed.level.get().is_none()
+    }
+
+    /// Checks everything that the kernel says of the bench, and keeps what that comes to.
+    fn check_closely(&self, started: &Started) -> Result<(), String> {
+        let seen = verify_placement(&HostFs::default(), started.pid, &self.granted.cpus);
+        let placement = self.judge(seen)?;
         let level = isolation_level(self.granted, started.took, placement.as_ref());
         match (self.isolation, level) {
             (_, IsolationLevel::None) => return Err("the bench could not be bound to its cores".to_owned()),
@@ -79,22 +112,15 @@ impl Placing<'_> {
                 | IsolationLevel::Isolated,
             ) => {}
         }
-        // Of an attempt that is told already, the first word stands: a later bench is at least as well off.
+        // Of an attempt that is told of already the first word stands: this bench is well off too.
         let _ = self.placed.level.set(level);
         Ok(())
     }
 
-    /// What the kernel says of a bench; none if it was gone before it could be asked.
-    fn read_back(&self, pid: u32) -> Result<Option<Placement>, String> {
-        let cpus = &self.granted.cpus;
-        let seen = match self.isolation {
-            Isolation::None => glance_at_placement(pid, cpus).map(|()| None),
-            Isolation::Preferred | Isolation::Required => {
-                verify_placement(&HostFs::default(), pid, cpus).map(Some)
-            }
-        };
+    /// What follows from a look; none if the bench was gone, or hidden, and need not be seen.
+    fn judge<T>(&self, seen: Result<T, PlacementError>) -> Result<Option<T>, String> {
         match seen {
-            Ok(placement) => Ok(placement),
+            Ok(seen) => Ok(Some(seen)),
             Err(PlacementError::Gone { .. }) => Ok(None),
             Err(error @ PlacementError::Astray { .. }) => {
                 Err(format!("the measurement was discarded, as it was not where it should be: {error}"))
@@ -106,21 +132,11 @@ impl Placing<'_> {
             },
         }
     }
-
-    /// Tells that the benches of the attempt run, unless they are over soon; never returns.
-    pub(crate) async fn tell(&self, first: bool) -> Infallible {
-        if first {
-            tokio::time::sleep(TELL_AFTER).await;
-            // If too much is to be told, it is told with the result.
-            let _ = self.placed.tell.try_send(Progress::Placed(self.placed.attempt));
-        }
-        std::future::pending().await
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Child, Command};
+    use std::process::Command;
 
     use darwin_agent_core::topology::NodeId;
     use darwin_shared::cpu::CpuSet;
@@ -128,6 +144,54 @@ mod tests {
 
     use super::*;
     use crate::exec::Took;
+
+    fn placed() -> Placed {
+        let attempt = AttemptId { job: JobId::from_parts(1, 0), number: 1 };
+        Placed::new(attempt, mpsc::channel(1).0)
+    }
+
+    #[tokio::test]
+    async fn a_bench_that_is_elsewhere_is_worth_nothing() {
+        let mut bench = Command::new("sleep").arg("600").spawn().unwrap();
+        let pid = bench.id();
+        let plain = Started { pid, at_ns: 0, took: Took { affinity: true, ..Took::default() } };
+        let mask = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).unwrap();
+        let mut ours = CpuSet::new();
+        for cpu in (0..nix::sched::CpuSet::count()).filter(|&cpu| mask.is_set(cpu).unwrap()) {
+            ours.insert(u32::try_from(cpu).unwrap()).unwrap();
+        }
+        let (there, elsewhere) = (granted(ours), granted("1023".parse().unwrap()));
+        for isolation in [Isolation::None, Isolation::Preferred, Isolation::Required] {
+            let placed = placed();
+            let placing = Placing { granted: &elsewhere, isolation, placed: &placed };
+            assert!(placing.check_start(&plain).unwrap_err().contains("discarded"), "{isolation:?}");
+            assert!(placing.watch(&plain, true).await.contains("discarded"), "{isolation:?}");
+            assert_eq!(placed.level(), None);
+        }
+        for isolation in [Isolation::None, Isolation::Preferred] {
+            let placed = placed();
+            let placing = Placing { granted: &there, isolation, placed: &placed };
+            assert_eq!((placing.check_start(&plain), placed.level()), (Ok(()), None));
+            assert_eq!(
+                (placing.check_closely(&plain), placed.level()),
+                (Ok(()), Some(IsolationLevel::Affinity))
+            );
+        }
+        let required = |took| {
+            let placed = placed();
+            let placing = Placing { granted: &there, isolation: Isolation::Required, placed: &placed };
+            placing.check_start(&Started { took, ..plain })
+        };
+        assert!(required(plain.took).unwrap_err().contains("neither an isolated core"));
+        assert!(required(Took { cpuset: true, ..plain.took }).is_err(), "nobody sees the launcher's cpuset");
+        bench.kill().unwrap();
+        bench.wait().unwrap();
+        let placed = placed();
+        let placing = Placing { granted: &elsewhere, isolation: Isolation::Preferred, placed: &placed };
+        assert_eq!((placing.check_start(&plain), placed.level()), (Ok(()), None), "it is gone already");
+        placing.is_over(&plain);
+        assert_eq!(placed.level(), Some(IsolationLevel::Affinity));
+    }
 
     fn granted(cpus: CpuSet) -> Granted {
         Granted {
@@ -137,46 +201,5 @@ mod tests {
             node: NodeId(0),
             isolated: false,
         }
-    }
-
-    fn confirm(
-        bench: &Child,
-        granted: &Granted,
-        isolation: Isolation,
-        took: Took,
-    ) -> (Result<(), String>, Placed) {
-        let attempt = AttemptId { job: JobId::from_parts(1, 0), number: 1 };
-        let placed = Placed::new(attempt, mpsc::channel(1).0);
-        let placing = Placing { granted, isolation, placed: &placed };
-        let said = placing.confirm(&Started { pid: bench.id(), at_ns: 0, took });
-        (said, placed)
-    }
-
-    #[test]
-    fn a_bench_that_is_elsewhere_is_worth_nothing() {
-        let mut bench = Command::new("sleep").arg("600").spawn().unwrap();
-        let affine = Took { affinity: true, ..Took::default() };
-        let mask = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).unwrap();
-        let mut ours = CpuSet::new();
-        for cpu in (0..nix::sched::CpuSet::count()).filter(|&cpu| mask.is_set(cpu).unwrap()) {
-            ours.insert(u32::try_from(cpu).unwrap()).unwrap();
-        }
-        let (there, elsewhere) = (granted(ours), granted("1023".parse().unwrap()));
-        for isolation in [Isolation::None, Isolation::Preferred, Isolation::Required] {
-            let (said, placed) = confirm(&bench, &elsewhere, isolation, affine);
-            assert!(said.unwrap_err().contains("discarded"), "{isolation:?}");
-            assert_eq!(placed.level(), None);
-        }
-        let (said, placed) = confirm(&bench, &there, Isolation::Preferred, affine);
-        assert_eq!((said, placed.level()), (Ok(()), Some(IsolationLevel::Affinity)));
-        let (said, _) = confirm(&bench, &there, Isolation::Required, affine);
-        assert!(said.unwrap_err().contains("neither an isolated core"));
-        // The launcher's word for a cpuset that nobody sees is not enough.
-        let (said, _) = confirm(&bench, &there, Isolation::Required, Took { cpuset: true, ..affine });
-        assert!(said.is_err());
-        bench.kill().unwrap();
-        bench.wait().unwrap();
-        let (said, placed) = confirm(&bench, &elsewhere, Isolation::Preferred, affine);
-        assert_eq!((said, placed.level()), (Ok(()), Some(IsolationLevel::Affinity)), "it was gone already");
     }
 }

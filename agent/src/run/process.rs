@@ -183,26 +183,31 @@ impl Process<'_> {
                 | LaunchError::Cgroup(_)
                 | LaunchError::Io(_) => broken(&error),
             })?;
-        let first = self.placing.is_some_and(|placing| placing.placed.level().is_none());
-        if let Some(Err(why)) = self.placing.map(|placing| placing.confirm(run.started())) {
-            run.kill(Duration::ZERO).await.map_err(|error| broken(&error))?;
-            run.wait().await.map_err(|error| broken(&error))?;
-            return Err(Ill::Broken(why));
-        }
-        let tell = async {
-            match self.placing {
-                Some(placing) => placing.tell(first).await,
-                None => std::future::pending().await,
+        let started = *run.started();
+        let first = self.placing.is_some_and(|placing| placing.is_first());
+        let mut worthless = self.placing.and_then(|placing| placing.check_start(&started).err());
+        if worthless.is_none() {
+            let watch = async {
+                match self.placing {
+                    Some(placing) => placing.watch(&started, first).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                ended = run.wait() => {
+                    if let Some(placing) = self.placing {
+                        placing.is_over(&started);
+                    }
+                    return ended.map_err(|error| broken(&error));
+                }
+                () = stop.cancelled() => {}
+                why = watch => worthless = Some(why),
             }
-        };
-        tokio::select! {
-            ended = run.wait() => return ended.map_err(|error| broken(&error)),
-            () = stop.cancelled() => {}
-            never = tell => match never {},
         }
-        run.kill(STOP_GRACE).await.map_err(|error| broken(&error))?;
+        let grace = if worthless.is_some() { Duration::ZERO } else { STOP_GRACE };
+        run.kill(grace).await.map_err(|error| broken(&error))?;
         run.wait().await.map_err(|error| broken(&error))?;
-        Err(Ill::Stopped)
+        Err(worthless.map_or(Ill::Stopped, Ill::Broken))
     }
 
     fn describe(&self) -> Launch {

@@ -303,7 +303,7 @@ fn write_config(state: &Path, further: &str) -> PathBuf {
     std::fs::create_dir_all(state).unwrap();
     let mut text = format!("allow_paths = true\n{further}\n");
     if !further.contains("core_locks") {
-        text = format!("core_locks = {:?}\n{text}", state.join("cores"));
+        text = format!("core_locks = \"{}\"\n{text}", state.join("cores").display());
     }
     std::fs::write(&path, text).unwrap();
     path

@@ -10,11 +10,15 @@ use darwin_proto::v1::coordinator_message::Body as Said;
 use darwin_shared::attempt::{AttemptEnd, AttemptEvent, AttemptUpdate};
 use darwin_shared::ids::AttemptId;
 
+fn last_cpu() -> String {
+    let online = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap();
+    online.trim().rsplit(['-', ',']).next().unwrap().to_owned()
+}
+
 /// Two agents that lease the same core and share a file of locks.
 async fn two(coordinator: &mut Coordinator, folder: &Path) -> ([Agent; 2], [Session; 2]) {
-    let online = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap();
-    let last = online.trim().rsplit(['-', ',']).next().unwrap();
-    let config = format!("core_locks = {:?}\nlease_cpus = \"{last}\"", folder.join("shared"));
+    let shared = folder.join("shared");
+    let config = format!("core_locks = \"{}\"\nlease_cpus = \"{}\"", shared.display(), last_cpu());
     let first = Agent::start_with(coordinator, &folder.join("first"), "first", &config);
     let first_session = coordinator.welcome().await;
     let second = Agent::start_with(coordinator, &folder.join("second"), "second", &config);
@@ -128,4 +132,28 @@ async fn what_has_no_cores_yet_is_given_back_by_a_drained_agent() {
     std::fs::write(&go, "").unwrap();
     let (_, _, end) = first.until_end(attempt(1, 1)).await;
     assert_eq!(end, AttemptEnd::Completed { rounds: 1 }, "what had cores is finished");
+}
+
+#[tokio::test]
+async fn a_busy_core_keeps_a_bare_metal_box_from_beginning() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut coordinator = Coordinator::start().await;
+    let config = format!("tier = \"bare-metal\"\nlease_cpus = \"{}\"", last_cpu());
+    let _strict = Agent::start_with(&coordinator, &folder.path().join("strict"), "strict", &config);
+    let mut session = coordinator.welcome().await;
+    let sensor = session.hello.sensor.clone().unwrap();
+    if sensor.status == "down" {
+        return println!("not run: this box is down for other reasons: {sensor:?}");
+    }
+    let _busy = tokio::process::Command::new("taskset")
+        .args(["-c", &last_cpu(), "sh", "-c", "while :; do :; done"])
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    // Longer than a reading may be old that speaks for an attempt to begin.
+    tokio::time::sleep(Duration::from_millis(5_500)).await;
+    session.assign(attempt(1, 1), 1, &job("true"), &[]).await;
+    let (rounds, events, end) = session.until_end(attempt(1, 1)).await;
+    assert_eq!((rounds.len(), events), (0, vec!["accepted"]));
+    assert!(matches!(&end, AttemptEnd::Box(why) if why.contains("competition")), "{end:?}");
 }

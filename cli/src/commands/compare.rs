@@ -61,7 +61,7 @@ pub(crate) async fn run(
         return submit_and_leave(session, &spec, &prepared.blobs, ui).await;
     }
     let report: Report = submit_and_wait(session, &spec, &prepared.blobs, ui).await?;
-    ui.report(&report)?;
+    ui.report(&report);
     ui.github_summary(&report);
     Ok(judged_code(&report, args.inconclusive))
 }

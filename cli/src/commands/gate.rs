@@ -1,5 +1,6 @@
 //! `darwin gate`: the verdict on saved result files. No coordinator, no clock, no network.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use darwin_gate::{Block, EndOfData, Gate, Order, Policy, Verdict};
@@ -22,17 +23,15 @@ const MAX_TREE_FILES: usize = 100_000;
 pub(crate) fn run(args: &GateArgs, ui: &Ui) -> Result<ExitCode, Failed> {
     let (baseline, challenger) = sides(args)?;
     let policy = policy(&args.policy, Policy::default())?;
-    let read = |files: &[PathBuf]| {
-        files.iter().map(|file| read(args.format_in, file, ui)).collect::<Result<Vec<_>, _>>()
-    };
-    let verdict = judge(policy, &read(&baseline)?, &read(&challenger)?)?;
+    let verdict =
+        judge(policy, &side(args.format_in, &baseline, ui)?, &side(args.format_in, &challenger, ui)?)?;
     let header = Header {
         baseline: Some(side_name(&baseline)),
         challenger: Some(side_name(&challenger)),
         ..Header::default()
     };
     let report = Report { header, outcome: Outcome::Judged(Box::new(verdict)) };
-    ui.report(&report)?;
+    ui.report(&report);
     ui.github_summary(&report);
     Ok(judged_code(&report, args.inconclusive))
 }
@@ -91,21 +90,45 @@ pub(crate) fn policy(args: &PolicyArgs, mut policy: Policy) -> Result<Policy, Fa
     Ok(policy)
 }
 
-fn read(format: Format, path: &Path, ui: &Ui) -> Result<Measured, Failed> {
+/// The invocations of one side. One that is given twice is refused: the gate would take a copy for a second witness.
+fn side(format: Format, files: &[PathBuf], ui: &Ui) -> Result<Vec<Measured>, Failed> {
+    let mut seen: HashMap<blake3::Hash, &Path> = HashMap::new();
+    let mut side = Vec::with_capacity(files.len());
+    for path in files {
+        let (measured, digest) = read(format, path, ui)?;
+        if let Some(first) = seen.insert(digest, path) {
+            let copy = if first == path { String::new() } else { format!(", as in {}", first.display()) };
+            return Err(Failed::usage(format!(
+                "{} is there twice on the same side{copy}: a copy is no second measurement; give each invocation a \
+                 file of its own",
+                path.display()
+            )));
+        }
+        side.push(measured);
+    }
+    Ok(side)
+}
+
+fn read(format: Format, path: &Path, ui: &Ui) -> Result<(Measured, blake3::Hash), Failed> {
     let name = path.display().to_string();
     let cannot = |e: std::io::Error| Failed::usage(format!("cannot read {name}: {e}"));
+    let mut hasher = blake3::Hasher::new();
     let measured = if std::fs::metadata(path).map_err(cannot)?.is_dir() {
         let files = tree(path)?;
+        for file in &files {
+            hasher.update(file.path.as_bytes()).update(&[0]).update(&file.bytes);
+        }
         formats::read(format, Input::tree(&name, &files))
     } else {
         let bytes = read_bounded(path).map_err(cannot)?;
+        hasher.update(&bytes);
         formats::read(format, Input::file(&name, &bytes))
     };
     let measured = measured.map_err(Failed::usage)?;
     for warning in &measured.warnings {
         ui.hint(&format!("{name}: {warning}"));
     }
-    Ok(measured)
+    Ok((measured, hasher.finalize()))
 }
 
 /// The bytes of a file; one more than is allowed shows the reader that it is too large.

@@ -90,7 +90,7 @@ fn summary_json(job: &v1::JobSummary) -> Value {
 async fn show(job: &str, session: &Session, ui: &Ui) -> Result<ExitCode, Failed> {
     let job = get(job, session).await?;
     if let Some(report) = report(&job, &Seen::default())? {
-        ui.report(&report)?;
+        ui.report(&report);
         return Ok(ExitCode::Success);
     }
     ui.show("job show", || human(&job), || job_json(&job))?;
@@ -164,7 +164,7 @@ async fn watch(job: &str, session: &Session, ui: &Ui) -> Result<ExitCode, Failed
     let mut stops = Stops::listen()?;
     let job_id = get(job, session).await?.job_id;
     let report = follow(session, &job_id, ui, &mut stops, OnInterrupt::Leave).await?;
-    ui.report(&report)?;
+    ui.report(&report);
     Ok(report.exit_code())
 }
 

@@ -174,7 +174,7 @@ impl Tally {
         };
         let json = || {
             json!({
-                "schema": "darwin-jobs/1",
+                "schema": "darwin-count/1",
                 "jobs": self.count,
                 "elapsed_s": elapsed.as_secs_f64(),
                 "jobs_per_second": per_second,

@@ -111,7 +111,7 @@ pub(crate) async fn run(
         return submit_and_leave(session, &spec, &blobs, ui).await;
     }
     let report = submit_and_wait(session, &spec, &blobs, ui).await?;
-    ui.report(&report)?;
+    ui.report(&report);
     Ok(report.exit_code())
 }
 

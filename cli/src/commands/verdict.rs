@@ -19,7 +19,7 @@ pub(crate) async fn run(command: &VerdictCommand, session: &Session, ui: &Ui) ->
     let mut client = VerdictsClient::new(session.channel()).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let request = GetVerdictRequest { job_id: id.job.clone() };
     let answer = client.get(request).await.map_err(call(session.url()))?.into_inner();
-    ui.report(&report(answer)?)?;
+    ui.report(&report(answer)?);
     Ok(ExitCode::Success)
 }
 
