@@ -24,7 +24,7 @@ demo: build
 
 test: tools
 	$(CARGO) build --locked --workspace --bins
-	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked --workspace --no-fail-fast
 
 bench: build
 	$(CARGO) build --locked --release -p darwin-tests --bins

@@ -1,7 +1,7 @@
 //! When darwin itself is at fault: what to report, exit code 70. And the logs of what runs inside this process.
 
 use std::backtrace::Backtrace;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process;
 
 use darwin_shared::exit_code::ExitCode;
@@ -30,16 +30,18 @@ pub(crate) fn watch() {
     }));
 }
 
-/// The embedded coordinator's and agent's logs, on standard error: warnings, and more the more is asked for.
+/// The embedded coordinator's and agent's logs, on standard error: errors, and more the more is asked for.
 pub(crate) fn log_to_stderr(verbose: u8) {
     let default = match verbose {
-        0 => "error",
-        1 => "warn",
+        0 | 1 => "error",
         2 => "info",
         _ => "debug",
     };
     let filter = EnvFilter::try_from_env("DARWIN_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     // Set once, here; a second time could only be refused.
     let _ = logs.try_init();
 }

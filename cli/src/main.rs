@@ -51,9 +51,9 @@ fn main() -> process::ExitCode {
     match ui.check_output().and_then(|()| run(cli, &ui)) {
         Ok(done) => code(done),
         Err(failed) => {
-            let number = failed.code;
-            ui.keep(promise, &failed);
+            let (number, job_id) = (failed.code, failed.job_id.clone());
             ui.failed(failed);
+            ui.keep(promise, number, job_id.as_deref());
             code(number)
         }
     }
@@ -75,7 +75,7 @@ fn run(cli: Cli, ui: &Ui) -> Result<ExitCode, Failed> {
             Ok(ExitCode::Success)
         }
         Command::Demo(args) => {
-            let prepared = demo::prepare()?;
+            let prepared = demo::prepare(ui)?;
             talk(Target::Embedded, Need::Work)
                 .with(async |session| demo::run(&args, prepared, session, ui).await)
         }

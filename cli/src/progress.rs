@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use darwin_proto::v1;
-use darwin_shared::report::visible;
+use darwin_shared::report::{shorten, visible};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::ui::Ui;
@@ -87,8 +87,19 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-const ROUNDS: &str = "{spinner} {elapsed} [{bar:24}] {pos}/{len} rounds  {wide_msg}";
-const PHASE: &str = "{spinner} {elapsed} {wide_msg}";
+const ROUNDS: &str = "{spinner} {elapsed} [{bar:24}] {pos}/{len} rounds  {msg}";
+const PHASE: &str = "{spinner} {elapsed} {msg}";
+/// What stands before the message at most: `⠐ 1h 10m 12s [========================] 1000/1000 rounds  `.
+const BEFORE_MESSAGE: usize = 62;
+/// A message cut to less says nothing.
+const SHORTEST_MESSAGE: usize = 16;
+
+/// As much of the message as fits beside the bar. A line must never be full: the `^C` that a terminal echoes would go to
+/// the next one, and the bar would stay behind when it is cleared.
+fn fitting(message: &str) -> String {
+    let (_, columns) = console::Term::stderr().size();
+    shorten(message, usize::from(columns).saturating_sub(BEFORE_MESSAGE).max(SHORTEST_MESSAGE))
+}
 
 fn draw(bar: &ProgressBar, job: &v1::Job) {
     match &job.progress {
@@ -96,11 +107,11 @@ fn draw(bar: &ProgressBar, job: &v1::Job) {
             bar.set_style(style(ROUNDS).progress_chars("=> "));
             bar.set_length(u64::from(progress.rounds_max));
             bar.set_position(u64::from(progress.rounds_done));
-            bar.set_message(visible(&progress.gate));
+            bar.set_message(fitting(&visible(&progress.gate)));
         }
         _ => {
             bar.set_style(style(PHASE));
-            bar.set_message(line(job).1);
+            bar.set_message(fitting(&line(job).1));
         }
     }
 }

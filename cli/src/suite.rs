@@ -74,7 +74,13 @@ pub(crate) fn nearest_project() -> Result<ProjectName, Failed> {
 fn read(path: &Path) -> Result<Config, Failed> {
     use std::io::Read as _;
     let name = path.display().to_string();
-    let cannot = |e: std::io::Error| Failed::usage(format!("cannot read {name}: {e}"));
+    let cannot = |e: std::io::Error| {
+        let why = match e.kind() {
+            std::io::ErrorKind::InvalidData => "it is no text in UTF-8".to_owned(),
+            _ => e.to_string(),
+        };
+        Failed::usage(format!("cannot read {name}: {why}"))
+    };
     let mut text = String::new();
     // One byte more than is allowed is enough for the parser to refuse it in its own words.
     let file = std::fs::File::open(path).map_err(cannot)?;

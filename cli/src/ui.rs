@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use darwin_shared::exit_code::ExitCode;
 use darwin_shared::report::{self, HumanOptions, Report};
 use serde_json::{Value, json};
 
@@ -33,6 +34,16 @@ impl Ui {
         }
     }
 
+    /// Refuses a format that a command with several reports does not have.
+    pub(crate) fn not_junit(&self, command: &str) -> Result<(), Failed> {
+        if self.format == OutputFormat::Junit {
+            return Err(Failed::usage(format!(
+                "`{command}` has more reports than a JUnit file holds: use --format human or json"
+            )));
+        }
+        Ok(())
+    }
+
     /// Refuses a file of `--output` that cannot be written, before hours are spent on what is to stand in it.
     pub(crate) fn check_output(&self) -> Result<(), Failed> {
         let Some(path) = &self.output else { return Ok(()) };
@@ -40,12 +51,11 @@ impl Ui {
     }
 
     /// After a failure: says the line for machines that a script counts on, unless it was said before.
-    pub(crate) fn keep(&self, promise: Promise, failed: &Failed) {
+    pub(crate) fn keep(&self, promise: Promise, code: ExitCode, job_id: Option<&str>) {
         if self.kept.load(Ordering::Relaxed) {
             return;
         }
-        let job = failed.job_id.as_deref().unwrap_or_default();
-        let error = failed.code.number();
+        let (job, error) = (job_id.unwrap_or_default(), code.number());
         // Nobody is left to tell if standard output is gone.
         let _ = match promise {
             Promise::Verdict => self.machine_line(&format!("verdict=NONE job={job} error={error} url=")),
@@ -89,9 +99,32 @@ impl Ui {
         }
     }
 
-    /// A report in the wanted format, as one of several.
-    pub(crate) fn report_alone(&self, report: &Report) -> Result<(), Failed> {
-        let text = match self.format {
+    /// A report in the wanted format, without the line for machines.
+    fn report_alone(&self, report: &Report) -> Result<(), Failed> {
+        self.emit(&self.rendered(report))
+    }
+
+    /// Several reports as one: a list in JSON, one after the other for people. JUnit has one document for one suite.
+    pub(crate) fn reports(&self, schema: &str, reports: &[Report]) -> Result<(), Failed> {
+        match self.format {
+            OutputFormat::Json => {
+                let list: Value = reports.iter().map(report::json).collect();
+                self.emit(&pretty(&json!({ "schema": schema, "reports": list })))
+            }
+            OutputFormat::Human | OutputFormat::Markdown | OutputFormat::Junit | OutputFormat::Github => {
+                let texts: Vec<String> = reports.iter().map(|report| self.rendered(report)).collect();
+                self.emit(&texts.join("\n"))
+            }
+        }
+    }
+
+    /// Whether a report can be shown as soon as it is there, with others after it.
+    pub(crate) fn flows(&self) -> bool {
+        self.format != OutputFormat::Json && self.output.is_none()
+    }
+
+    fn rendered(&self, report: &Report) -> String {
+        match self.format {
             OutputFormat::Human => {
                 let colour = self.output.is_none() && colours();
                 report::human(report, HumanOptions { colour, all: self.verbose > 0 })
@@ -108,8 +141,7 @@ impl Ui {
                     format!("{}{}", github.annotations, github.summary)
                 }
             }
-        };
-        self.emit(&text)
+        }
     }
 
     /// A table or text for people, or JSON; the other formats have nothing to say here.
@@ -126,12 +158,6 @@ impl Ui {
                 format!("`{command}` has no verdict to report: use --format human or json"),
             )),
         }
-    }
-
-    /// A blank line between two reports for people.
-    pub(crate) fn gap(&self) -> Result<(), Failed> {
-        let for_people = self.format == OutputFormat::Human && self.output.is_none();
-        if for_people { to_stdout(b"\n") } else { Ok(()) }
     }
 
     /// The id of a job that is left to its coordinator.

@@ -14,6 +14,8 @@ use crate::score::Pairs;
 use crate::stats::median;
 use crate::verdict::{Decision, Finding, FindingClass, Method, Reason, Verdict};
 
+/// Nobody runs more rounds than this, nor does a suite's budget take more.
+const SENSIBLE_PAIRS: u32 = 1000;
 /// Names listed in one note before it says "and so many more": a note is a line, not a page.
 const NAMES_PER_NOTE: usize = 5;
 
@@ -288,8 +290,12 @@ fn settle_with(reason: &Reason, method: Method, seed: Option<u64>) -> String {
     match reason {
         // Without a coin these are files that somebody saved: there is no budget to raise.
         _ if seed.is_none() => SETTLE_WITH.to_owned(),
-        Reason::TooNoisy { needs, .. } => {
+        Reason::TooNoisy { needs, .. } if *needs <= SENSIBLE_PAIRS => {
             format!("rounds = {{ max = {needs} }} in the suite's budget, a quieter box, or a wider margin")
+        }
+        Reason::TooNoisy { .. } => {
+            "a quieter box, a bench that does more in an invocation, or a wider margin; rounds alone would not do"
+                .to_owned()
         }
         _ if method == Method::FewPairs => SETTLE_WITH.to_owned(),
         _ => "more rounds: a larger `rounds.max` or `time` in the suite's budget".to_owned(),

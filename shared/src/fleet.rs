@@ -110,7 +110,7 @@ word_enum!(
         Affinity = "affinity",
         /// Bound, and `SCHED_FIFO` keeps ordinary processes off.
         Fifo = "fifo",
-        /// An exclusive cpuset of its own.
+        /// A cpuset of its own; what is not in a cpuset may still run there.
         Cpuset = "cpuset",
         /// Cores that the kernel schedules nothing else on: an isolated partition or `isolcpus`.
         Isolated = "isolated",

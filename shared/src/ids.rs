@@ -25,7 +25,7 @@ pub enum IdError {
     )]
     Attempt(String),
     /// A name that is empty, too long or has characters that do not belong into it.
-    #[error("`{text}` is not a name for a {what}: {why}")]
+    #[error("`{text}` is not a name for {} {what}: {why}", if what.starts_with('a') { "an" } else { "a" })]
     Name {
         /// What the name was meant for.
         what: &'static str,

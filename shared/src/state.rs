@@ -83,7 +83,7 @@ impl fmt::Display for FailureCause {
             }
             Self::NotStarted(why) => write!(f, "could not be started: {why}"),
             Self::Unreadable(why) => write!(f, "wrote a result that cannot be read: {why}"),
-            Self::BadArtifact(why) => write!(f, "has files that cannot be unpacked: {why}"),
+            Self::BadArtifact(why) => write!(f, "has files that cannot be had: {why}"),
         }
     }
 }

@@ -70,6 +70,8 @@ async fn the_cores_of_a_killed_agent_are_free_when_nothing_of_it_runs() {
     let pid = pid_in(&pid_file).await;
     second.assign(attempt(2, 1), 2, &job(&format!("! kill -0 {pid}")), &[]).await;
     until_accepted(&mut second, attempt(2, 1)).await;
+    // Time to begin, for one that does not wait; with less of it the test would only see less.
+    tokio::time::sleep(Duration::from_millis(200)).await;
     first_agent.signal(nix::sys::signal::Signal::SIGKILL);
     let (_, _, end) = second.until_end(attempt(2, 1)).await;
     assert_eq!(end, AttemptEnd::Completed { rounds: 1 }, "the first one's bench still ran");

@@ -3,6 +3,7 @@
 use darwin_proto::v1::agents_client::AgentsClient;
 use darwin_proto::v1::{self, DrainAgentRequest, ListAgentsRequest, ResumeAgentRequest, ShowAgentRequest};
 use darwin_shared::exit_code::ExitCode;
+use darwin_shared::report::visible;
 use serde_json::{Value, json};
 
 use crate::args::AgentCommand;
@@ -26,7 +27,17 @@ pub(crate) async fn run(command: &AgentCommand, session: &Session, ui: &Ui) -> R
         }
     };
     let agent = agent.map_err(failed)?.into_inner();
-    ui.show("agent show", || human(&agent), || agent_json(&agent))?;
+    let (name, told): (_, fn(&v1::Agent) -> String) = match command {
+        AgentCommand::List | AgentCommand::Show(_) => ("agent show", human),
+        AgentCommand::Drain(_) => ("agent drain", state),
+        AgentCommand::Resume(_) => ("agent resume", state),
+    };
+    let json = || {
+        let mut json = agent_json(&agent);
+        json["schema"] = "darwin-agent/1".into();
+        json
+    };
+    ui.show(name, || told(&agent), json)?;
     Ok(ExitCode::Success)
 }
 
@@ -91,6 +102,15 @@ fn human(agent: &v1::Agent) -> String {
     let facts = table(&["", ""], rows.map(|(name, value)| vec![name.to_owned(), value]).collect());
     let readings = agent.sensor.as_ref().map(|sensor| readings(&sensor.readings)).unwrap_or_default();
     format!("{}\n{readings}", facts.trim_start_matches('\n'))
+}
+
+/// What became of the wish, in a line.
+fn state(agent: &v1::Agent) -> String {
+    let attempts = match agent.attempts.as_slice() {
+        [] => String::new(),
+        attempts => format!("; it goes on with {}", attempts.join(" ")),
+    };
+    visible(&format!("{} is {}{attempts}", agent.agent_id, agent.state)) + "\n"
 }
 
 /// The sensor's readings as a table.

@@ -29,6 +29,8 @@ const FILES: &[(&str, &str)] = &[
     ("pytest.ini", include_str!("../../../examples/orderbook/pytest.ini")),
     ("requirements.txt", include_str!("../../../examples/orderbook/requirements.txt")),
 ];
+/// The schema of both reports together.
+const SCHEMA: &str = "darwin-demo/1";
 /// What Python writes beside its sources.
 const LEFTOVERS: &[&str] = &["__pycache__", ".pytest_cache"];
 
@@ -60,7 +62,8 @@ pub(crate) struct Prepared {
 }
 
 /// Sees that the machine has what the example needs, and unpacks it.
-pub(crate) fn prepare() -> Result<Prepared, Failed> {
+pub(crate) fn prepare(ui: &Ui) -> Result<Prepared, Failed> {
+    ui.not_junit("demo")?;
     let began = Instant::now();
     needs_python()?;
     let folder = data_dir()?.join("demo");
@@ -164,19 +167,28 @@ pub(crate) async fn run(
     ui: &Ui,
 ) -> Result<ExitCode, Failed> {
     let Prepared { folder, began } = prepared;
-    let mut wrong = Vec::new();
+    let mut reports = Vec::new();
     let mut told = Vec::new();
     for change in &CHANGES {
         ui.hint(&format!("base against {}: should be {}", change.name, change.expected));
         let report = compare(&folder, change, session, ui).await?;
-        ui.report_alone(&report)?;
-        ui.gap()?;
+        if ui.flows() {
+            ui.reports(SCHEMA, std::slice::from_ref(&report))?;
+            // A blank line between two reports.
+            ui.emit("\n")?;
+        }
         let got = report.decision().map_or_else(|| "NONE".to_owned(), |decision| decision.to_string());
         told.push(format!("{}={got}", change.name));
-        if report.decision() != Some(change.expected) {
-            wrong.push((change, report));
-        }
+        reports.push(report);
     }
+    if !ui.flows() {
+        ui.reports(SCHEMA, &reports)?;
+    }
+    let wrong: Vec<(&Change, Report)> = CHANGES
+        .iter()
+        .zip(reports)
+        .filter(|(change, report)| report.decision() != Some(change.expected))
+        .collect();
     if args.keep {
         ui.hint(&format!("the example is in {}", folder.display()));
     } else if let Err(e) = std::fs::remove_dir_all(&folder) {

@@ -7,6 +7,7 @@ use darwin_shared::config::{BenchKind, FILE_NAME, Findings, template};
 use darwin_shared::exit_code::ExitCode;
 use darwin_shared::ids::ProjectName;
 use ignore::WalkBuilder;
+use serde_json::json;
 
 use crate::args::InitArgs;
 use crate::failure::Failed;
@@ -36,7 +37,8 @@ pub(crate) fn run(args: &InitArgs, ui: &Ui) -> Result<ExitCode, Failed> {
         }
         Err(e) => return Err(Failed::usage(format!("cannot write {}: {e}", path.display()))),
     }
-    ui.emit(&format!("wrote {}\n", path.display()))?;
+    let human = || format!("wrote {}\n", path.display());
+    ui.show("init", human, || json!({ "schema": "darwin-init/1", "path": path.display().to_string() }))?;
     let found = match found.kinds.as_slice() {
         [] => "found no benches that it knows: the file has a command to fill in, which is timed as it is"
             .to_owned(),

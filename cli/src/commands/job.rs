@@ -19,13 +19,14 @@ pub(crate) async fn run(command: &JobCommand, session: &Session, ui: &Ui) -> Res
         JobCommand::List(args) => list(args, session, ui).await,
         JobCommand::Show(id) => show(&id.job, session, ui).await,
         JobCommand::Watch(id) => watch(&id.job, session, ui).await,
-        JobCommand::Logs { job, follow } => logs(&job.job, *follow, session).await,
+        JobCommand::Logs { job, follow } => logs(&job.job, *follow, session, ui).await,
         JobCommand::Cancel { jobs } => cancel(jobs, session, ui).await,
         JobCommand::Retry(id) => retry(&id.job, session, ui).await,
     }
 }
 
-async fn get(job: &str, session: &Session) -> Result<v1::Job, Failed> {
+/// The job of this id, or of the one id that begins so.
+pub(super) async fn get(job: &str, session: &Session) -> Result<v1::Job, Failed> {
     let request = GetJobRequest { job_id: job.to_owned() };
     Ok(client(session.channel()).get(request).await.map_err(call(session.url()))?.into_inner())
 }
@@ -169,29 +170,61 @@ async fn watch(job: &str, session: &Session, ui: &Ui) -> Result<ExitCode, Failed
 }
 
 /// The bytes as they were written: a log may be anything, and may be piped to a file.
-async fn logs(job: &str, follow: bool, session: &Session) -> Result<ExitCode, Failed> {
+async fn logs(job: &str, follow: bool, session: &Session, ui: &Ui) -> Result<ExitCode, Failed> {
     let job_id = get(job, session).await?.job_id;
     let failed = call(session.url());
     let request = LogsRequest { job_id, follow };
     let mut chunks = client(session.channel()).logs(request).await.map_err(&failed)?.into_inner();
+    let mut size_bytes = 0;
     while let Some(chunk) = chunks.message().await.map_err(&failed)? {
+        size_bytes += chunk.data.len();
         to_stdout(&chunk.data)?;
+    }
+    if size_bytes == 0 {
+        ui.hint(
+            "there is no log: while a job runs, what its processes write is shown; of a finished one only what a \
+             failed stage wrote is kept",
+        );
     }
     Ok(ExitCode::Success)
 }
 
 async fn cancel(jobs: &[String], session: &Session, ui: &Ui) -> Result<ExitCode, Failed> {
-    let mut client = client(session.channel());
-    let mut told = String::new();
+    let mut told = Vec::new();
+    let mut failures = Vec::new();
     for job in jobs {
-        let job_id = get(job, session).await?.job_id;
-        let request = CancelJobRequest { job_id: job_id.clone(), by: submitter() };
-        let answer = client.cancel(request).await.map_err(call(session.url()))?.into_inner();
-        let how = if answer.was_queued { "cancelled" } else { "is being ended by its agent" };
-        told = format!("{told}{job_id} {how}\n");
+        // One that cannot be cancelled keeps none of the others.
+        match cancel_one(job, session).await {
+            Ok(cancelled) => told.push(cancelled),
+            Err(failed) => failures.push(failed),
+        }
     }
-    ui.emit(&told)?;
-    Ok(ExitCode::Success)
+    let human = || {
+        let how = |was_queued: bool| if was_queued { "cancelled" } else { "is being ended by its agent" };
+        told.iter()
+            .fold(String::new(), |text, (job_id, was_queued)| text + job_id + " " + how(*was_queued) + "\n")
+    };
+    let json = || {
+        let jobs: Value = told
+            .iter()
+            .map(|(job_id, was_queued)| json!({ "job_id": job_id, "was_queued": was_queued }))
+            .collect();
+        json!({ "schema": "darwin-cancelled/1", "jobs": jobs })
+    };
+    ui.show("job cancel", human, json)?;
+    let last = failures.pop();
+    for failed in failures {
+        ui.failed(failed);
+    }
+    last.map_or(Ok(ExitCode::Success), Err)
+}
+
+/// The job's whole id, and whether it was waiting.
+async fn cancel_one(job: &str, session: &Session) -> Result<(String, bool), Failed> {
+    let job_id = get(job, session).await?.job_id;
+    let request = CancelJobRequest { job_id: job_id.clone(), by: submitter() };
+    let answer = client(session.channel()).cancel(request).await.map_err(call(session.url()))?.into_inner();
+    Ok((job_id, answer.was_queued))
 }
 
 async fn retry(job: &str, session: &Session, ui: &Ui) -> Result<ExitCode, Failed> {

@@ -8,6 +8,7 @@ use darwin_shared::exit_code::ExitCode;
 use darwin_shared::report::{Header, Report};
 use darwin_shared::state::Outcome;
 
+use super::job::get;
 use crate::args::VerdictCommand;
 use crate::failure::{Failed, call};
 use crate::session::Session;
@@ -17,7 +18,9 @@ use crate::ui::Ui;
 pub(crate) async fn run(command: &VerdictCommand, session: &Session, ui: &Ui) -> Result<ExitCode, Failed> {
     let VerdictCommand::Show(id) = command;
     let mut client = VerdictsClient::new(session.channel()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-    let request = GetVerdictRequest { job_id: id.job.clone() };
+    // Its first characters will do, as everywhere.
+    let job_id = get(&id.job, session).await?.job_id;
+    let request = GetVerdictRequest { job_id };
     let answer = client.get(request).await.map_err(call(session.url()))?.into_inner();
     ui.report(&report(answer)?);
     Ok(ExitCode::Success)

@@ -83,16 +83,29 @@ fn less_assumed_noise_settles_a_smaller_change() {
 #[test]
 fn several_files_a_side_are_paired() {
     let home = tempfile::tempdir().unwrap();
-    let (same, slow) = (path(BASELINE), scaled(home.path(), 1.3));
+    // Each invocation a little different, as real ones are; a copy would be refused.
+    let files: Vec<(String, String)> = (0..12)
+        .map(|turn| {
+            let little = 1.0 + f64::from(turn) / 1e4;
+            (scaled(home.path(), little), scaled(home.path(), 1.3 * little))
+        })
+        .collect();
     let mut args = Vec::new();
-    for _ in 0..12 {
-        args.extend(["--baseline", &same, "--challenger", &slow]);
+    for (same, slow) in &files {
+        args.extend(["--baseline", same.as_str(), "--challenger", slow.as_str()]);
     }
     let output = gate(home.path(), &[args.as_slice(), &["--format", "json"]].concat());
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((output.status.code(), &report["verdict"]["pairs"]), (Some(1), &Value::from(12)));
     assert_eq!(report["verdict"]["method"], "clipped-sign-flip/1");
-    let uneven = gate(home.path(), &["--baseline", &same, "--baseline", &same, "--challenger", &slow]);
+    let (same, other, slow) = (&files[0].0, &files[1].0, &files[0].1);
+    let copied = gate(
+        home.path(),
+        &["--baseline", same, "--baseline", same, "--challenger", slow, "--challenger", slow],
+    );
+    assert_eq!(copied.status.code(), Some(2));
+    assert!(stderr(&copied).contains("there twice on the same side"), "{}", stderr(&copied));
+    let uneven = gate(home.path(), &["--baseline", same, "--baseline", other, "--challenger", slow]);
     assert_eq!(uneven.status.code(), Some(2));
     assert!(stderr(&uneven).contains("2 files of the baseline and 1 of the challenger"));
 }
@@ -121,7 +134,7 @@ fn what_is_no_result_is_refused_with_code_2() {
             let text = stderr(&output);
             assert_eq!(output.status.code(), Some(2), "{bad}: {text}");
             assert!(text.contains(says) && text.contains(&bad), "{bad}: {text}");
-            assert!(output.stdout.is_empty());
+            assert_eq!(stdout(&output), "verdict=NONE job= error=2 url=\n");
         }
     }
 }

@@ -31,6 +31,8 @@ impl Default for Findings {
     }
 }
 
+const PLAIN_ENV: &str = "# env = { NAME = \"value\" }";
+
 /// What differs between the kinds.
 struct Words {
     suite: &'static str,
@@ -39,6 +41,8 @@ struct Words {
     run: String,
     format: &'static str,
     exclude: &'static str,
+    /// What the commands may need in their environment.
+    env: &'static str,
     /// The metric that is gated, and its margin.
     metric: (&'static str, &'static str),
 }
@@ -57,6 +61,7 @@ impl BenchKind {
                 ),
                 format: "pytest-benchmark",
                 exclude: "\".git\", \".venv\", \"**/__pycache__\"",
+                env: "# env = { PYTHONHASHSEED = \"0\" }",
                 metric: median,
             },
             Self::Criterion => Words {
@@ -66,6 +71,8 @@ impl BenchKind {
                 run: "cargo bench".to_owned(),
                 format: "criterion",
                 exclude: "\".git\", \"target\"",
+                env: "# HOME is a scratch folder: where rustup keeps its own below a home, say so for the boxes.\n\
+                      # env = { PATH = \"/home/you/.cargo/bin:/usr/bin:/bin\", CARGO_HOME = \"/home/you/.cargo\", RUSTUP_HOME = \"/home/you/.rustup\" }",
                 metric: median,
             },
             Self::Hyperfine => Words {
@@ -75,6 +82,7 @@ impl BenchKind {
                 run: "hyperfine --warmup 3 --export-json {output} ./bench.sh".to_owned(),
                 format: "hyperfine",
                 exclude: "\".git\"",
+                env: PLAIN_ENV,
                 metric: median,
             },
         }
@@ -90,6 +98,7 @@ fn command() -> Words {
         run: "./bench.sh".to_owned(),
         format: "process",
         exclude: "\".git\"",
+        env: PLAIN_ENV,
         metric: ("latency.mean", "2%"),
     }
 }
@@ -123,7 +132,7 @@ pub fn template(project: &ProjectName, found: &Findings) -> String {
 }
 
 fn suite(words: &Words) -> String {
-    let Words { suite, setup, check, run, format, exclude, metric: (metric, margin) } = words;
+    let Words { suite, setup, check, run, format, exclude, env, metric: (metric, margin) } = words;
     format!(
         "\n\
          [suite.{suite}]\n\
@@ -136,7 +145,7 @@ fn suite(words: &Words) -> String {
          format = \"{format}\"\n\
          timeout = \"10m\"               # of one invocation; setup_timeout and check_timeout for the others\n\
          files = {{ include = [\"**\"], exclude = [{exclude}] }}\n\
-         # env = {{ PYTHONHASHSEED = \"0\" }}\n\
+         {env}\n\
          # pool = \"xeon-6\"             # boxes that are interchangeable; any if left out\n\
          # labels = {{ site = \"ny4\" }}  # what an agent must have\n\
          \n\
