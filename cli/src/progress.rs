@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use darwin_proto::v1;
-use darwin_shared::report::{shorten, visible};
+use darwin_shared::report::visible;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::ui::Ui;
@@ -87,10 +87,10 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-const ROUNDS: &str = "{spinner} {elapsed} [{bar:24}] {pos}/{len} rounds  {msg}";
+const ROUNDS: &str = "{spinner} {elapsed} [{bar:16}] {pos}/{len} rounds  {msg}";
 const PHASE: &str = "{spinner} {elapsed} {msg}";
-/// What stands before the message at most: `⠐ 1h 10m 12s [========================] 1000/1000 rounds  `.
-const BEFORE_MESSAGE: usize = 62;
+/// What stands before the message at most: `⠐ 10m 12s [================] 1000/1000 rounds  `, and a column left free.
+const BEFORE_MESSAGE: usize = 50;
 /// A message cut to less says nothing.
 const SHORTEST_MESSAGE: usize = 16;
 
@@ -98,7 +98,18 @@ const SHORTEST_MESSAGE: usize = 16;
 /// the next one, and the bar would stay behind when it is cleared.
 fn fitting(message: &str) -> String {
     let (_, columns) = console::Term::stderr().size();
-    shorten(message, usize::from(columns).saturating_sub(BEFORE_MESSAGE).max(SHORTEST_MESSAGE))
+    cut(message, usize::from(columns).saturating_sub(BEFORE_MESSAGE))
+}
+
+/// The first `room` characters, for what comes first matters most; nothing if that says nothing.
+fn cut(message: &str, room: usize) -> String {
+    if message.chars().count() <= room {
+        return message.to_owned();
+    }
+    if room < SHORTEST_MESSAGE {
+        return String::new();
+    }
+    message.chars().take(room - 1).chain(std::iter::once('…')).collect()
 }
 
 fn draw(bar: &ProgressBar, job: &v1::Job) {
@@ -183,6 +194,15 @@ mod tests {
         for template in [ROUNDS, PHASE] {
             ProgressStyle::with_template(template).unwrap();
         }
+    }
+
+    #[test]
+    fn a_message_is_cut_to_the_terminal() {
+        let message = "latency.p50 of test_match[64] -41.6%";
+        assert_eq!(cut(message, 40), message);
+        assert_eq!(cut(message, 20), "latency.p50 of test…");
+        assert_eq!(cut(message, 10), "");
+        assert_eq!(cut("staging", 10), "staging");
     }
 
     #[test]
