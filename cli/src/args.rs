@@ -263,7 +263,7 @@ pub(crate) struct MeasureArgs {
     /// A command for the shell, measured as a process, without darwin.toml
     #[arg(long, value_name = "COMMAND", conflicts_with = "command")]
     pub shell: Option<String>,
-    /// A command, measured as a process, without darwin.toml
+    /// A command, measured as a process in an empty folder, without darwin.toml
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,
     /// How often it is run; without it what darwin.toml says, 1 for a command

@@ -71,7 +71,10 @@ fn run(cli: Cli, ui: &Ui) -> Result<ExitCode, Failed> {
         Command::Gate(args) => gate::run(&args, ui),
         Command::Init(args) => init::run(&args, ui),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "darwin", &mut std::io::stdout());
+            // Into memory first: the generator takes a reader that has gone for a bug.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "darwin", &mut script);
+            ui::to_stdout(&script)?;
             Ok(ExitCode::Success)
         }
         Command::Demo(args) => {

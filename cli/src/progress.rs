@@ -87,30 +87,8 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-const ROUNDS: &str = "{spinner} {elapsed} [{bar:16}] {pos}/{len} rounds  {msg}";
-const PHASE: &str = "{spinner} {elapsed} {msg}";
-/// What stands before the message at most: `⠐ 10m 12s [================] 1000/1000 rounds  `, and a column left free.
-const BEFORE_MESSAGE: usize = 50;
-/// A message cut to less says nothing.
-const SHORTEST_MESSAGE: usize = 16;
-
-/// As much of the message as fits beside the bar. A line must never be full: the `^C` that a terminal echoes would go to
-/// the next one, and the bar would stay behind when it is cleared.
-fn fitting(message: &str) -> String {
-    let (_, columns) = console::Term::stderr().size();
-    cut(message, usize::from(columns).saturating_sub(BEFORE_MESSAGE))
-}
-
-/// The first `room` characters, for what comes first matters most; nothing if that says nothing.
-fn cut(message: &str, room: usize) -> String {
-    if message.chars().count() <= room {
-        return message.to_owned();
-    }
-    if room < SHORTEST_MESSAGE {
-        return String::new();
-    }
-    message.chars().take(room - 1).chain(std::iter::once('…')).collect()
-}
+const ROUNDS: &str = "{spinner} {elapsed} [{bar:16}] {pos}/{len} rounds  {wide_msg}";
+const PHASE: &str = "{spinner} {elapsed} {wide_msg}";
 
 fn draw(bar: &ProgressBar, job: &v1::Job) {
     match &job.progress {
@@ -118,11 +96,11 @@ fn draw(bar: &ProgressBar, job: &v1::Job) {
             bar.set_style(style(ROUNDS).progress_chars("=> "));
             bar.set_length(u64::from(progress.rounds_max));
             bar.set_position(u64::from(progress.rounds_done));
-            bar.set_message(fitting(&visible(&progress.gate)));
+            bar.set_message(visible(&progress.gate));
         }
         _ => {
             bar.set_style(style(PHASE));
-            bar.set_message(fitting(&line(job).1));
+            bar.set_message(line(job).1);
         }
     }
 }
@@ -194,15 +172,6 @@ mod tests {
         for template in [ROUNDS, PHASE] {
             ProgressStyle::with_template(template).unwrap();
         }
-    }
-
-    #[test]
-    fn a_message_is_cut_to_the_terminal() {
-        let message = "latency.p50 of test_match[64] -41.6%";
-        assert_eq!(cut(message, 40), message);
-        assert_eq!(cut(message, 20), "latency.p50 of test…");
-        assert_eq!(cut(message, 10), "");
-        assert_eq!(cut("staging", 10), "staging");
     }
 
     #[test]

@@ -307,10 +307,7 @@ fn what_could_be_gated(findings: &[Finding]) -> Option<String> {
     let metrics: BTreeSet<String> = findings.iter().map(|f| f.series.metric.to_string()).collect();
     let metrics: Vec<&str> = metrics.iter().map(String::as_str).collect();
     (!metrics.is_empty()).then(|| {
-        format!(
-            "no metric of these benches is gated unless it is named, as `primary` say: {}",
-            some_names(&metrics)
-        )
+        format!("none of their metrics is gated by default; name one as `primary`: {}", some_names(&metrics))
     })
 }
 

@@ -18,7 +18,7 @@ pub(crate) async fn run(command: &AgentCommand, session: &Session, ui: &Ui) -> R
     let agent = match command {
         AgentCommand::List => {
             let agents = client.list(ListAgentsRequest {}).await.map_err(failed)?.into_inner().agents;
-            return list(&agents, ui);
+            return list(&agents, session, ui);
         }
         AgentCommand::Show(name) => client.show(ShowAgentRequest { agent_id: name.agent.clone() }).await,
         AgentCommand::Drain(name) => client.drain(DrainAgentRequest { agent_id: name.agent.clone() }).await,
@@ -41,10 +41,15 @@ pub(crate) async fn run(command: &AgentCommand, session: &Session, ui: &Ui) -> R
     Ok(ExitCode::Success)
 }
 
-fn list(agents: &[v1::Agent], ui: &Ui) -> Result<ExitCode, Failed> {
+fn list(agents: &[v1::Agent], session: &Session, ui: &Ui) -> Result<ExitCode, Failed> {
     let human = || {
         if agents.is_empty() {
-            return "no agents; start one with darwin-agent\n".to_owned();
+            let none = if session.is_embedded() {
+                "no agents: the embedded one is there while something is measured; `darwin check` shows it\n"
+            } else {
+                "no agents; start one with darwin-agent\n"
+            };
+            return none.to_owned();
         }
         table(
             &["AGENT", "STATE", "SENSOR", "POOL", "CORES", "ISOLATION", "ATTEMPTS", "SILENT"],

@@ -1,6 +1,6 @@
 //! `darwin gate`: the verdict on saved result files. No coordinator, no clock, no network.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use darwin_gate::{Block, EndOfData, Gate, Order, Policy, Verdict};
@@ -90,19 +90,26 @@ pub(crate) fn policy(args: &PolicyArgs, mut policy: Policy) -> Result<Policy, Fa
     Ok(policy)
 }
 
-/// The invocations of one side. One that is given twice is refused: the gate would take a copy for a second witness.
+/// The invocations of one side. A file that is given twice is refused, for the gate would take it for a second witness;
+/// a copy is only told of, since exact counters may well write the same file twice.
 fn side(format: Format, files: &[PathBuf], ui: &Ui) -> Result<Vec<Measured>, Failed> {
-    let mut seen: HashMap<blake3::Hash, &Path> = HashMap::new();
+    let mut paths = HashSet::new();
+    let mut contents: HashMap<blake3::Hash, &Path> = HashMap::new();
     let mut side = Vec::with_capacity(files.len());
     for path in files {
         let (measured, digest) = read(format, path, ui)?;
-        if let Some(first) = seen.insert(digest, path) {
-            let copy = if first == path { String::new() } else { format!(", as in {}", first.display()) };
+        let name = path.display();
+        if !paths.insert(path.canonicalize().unwrap_or_else(|_| path.clone())) {
             return Err(Failed::usage(format!(
-                "{} is there twice on the same side{copy}: a copy is no second measurement; give each invocation a \
-                 file of its own",
-                path.display()
+                "{name} is given twice on the same side: that is no second measurement; give each invocation a file \
+                 of its own"
             )));
+        }
+        if let Some(first) = contents.insert(digest, path) {
+            ui.warn(&format!(
+                "{name} has the same in it as {}: a copy is no second measurement",
+                first.display()
+            ));
         }
         side.push(measured);
     }

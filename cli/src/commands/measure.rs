@@ -41,7 +41,7 @@ pub(crate) fn prepare(args: &MeasureArgs, ui: &Ui) -> Result<Prepared, Failed> {
     let command = match (&args.shell, args.command.as_slice()) {
         (Some(text), _) => Some(Command::Shell(text.clone())),
         (None, []) => None,
-        (None, words) => Some(Command::Argv(words.to_vec())),
+        (None, words) => Some(Command::Argv(from_here(words)?)),
     };
     if let Some(command) = command {
         let spec = command_spec(command, args.rounds.unwrap_or(1), args.timeout, seed)?;
@@ -59,6 +59,20 @@ pub(crate) fn prepare(args: &MeasureArgs, ui: &Ui) -> Result<Prepared, Failed> {
     }
     spec.check().map_err(Failed::usage)?;
     Ok(Prepared { spec, blobs: packed.blobs })
+}
+
+/// The command with a program that is named from here, such as `./bench`, by its whole path: it runs in a folder of its
+/// own, on this machine as long as agents are reached on loopback only.
+fn from_here(words: &[String]) -> Result<Vec<String>, Failed> {
+    let mut words = words.to_vec();
+    if let Some(program) = words.first_mut().filter(|name| name.contains('/') && !name.starts_with('/')) {
+        let whole = std::path::absolute(&*program).ok().filter(|path| path.exists());
+        let whole = whole.as_ref().and_then(|path| path.to_str());
+        whole
+            .ok_or_else(|| Failed::usage(format!("there is no {} here", visible(program))))?
+            .clone_into(program);
+    }
+    Ok(words)
 }
 
 fn command_spec(command: Command, rounds: u32, timeout: Duration, seed: u64) -> Result<JobSpec, Failed> {
@@ -129,6 +143,16 @@ mod tests {
         assert_eq!((spec.suite.as_str(), spec.format, spec.budget.rounds_max), ("sleep", Format::Process, 3));
         let Work::Measure { variant } = spec.work else { panic!("not measure") };
         assert_eq!((variant.label.as_str(), variant.source), ("/bin/sleep '0.1 s'", Source::Nothing));
+    }
+
+    #[test]
+    fn a_program_is_named_from_here_or_from_the_system() {
+        let words = |program: &str| vec![program.to_owned(), "./data".to_owned()];
+        assert_eq!(from_here(&words("sort")).unwrap(), words("sort"));
+        assert_eq!(from_here(&words("/bin/sort")).unwrap(), words("/bin/sort"));
+        let whole = std::path::absolute("src/main.rs").unwrap();
+        assert_eq!(from_here(&words("src/main.rs")).unwrap(), words(whole.to_str().unwrap()));
+        assert!(from_here(&words("./no-such-program")).is_err());
     }
 
     #[test]

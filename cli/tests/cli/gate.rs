@@ -83,7 +83,7 @@ fn less_assumed_noise_settles_a_smaller_change() {
 #[test]
 fn several_files_a_side_are_paired() {
     let home = tempfile::tempdir().unwrap();
-    // Each invocation a little different, as real ones are; a copy would be refused.
+    // Each invocation a little different, as real ones are.
     let files: Vec<(String, String)> = (0..12)
         .map(|turn| {
             let little = 1.0 + f64::from(turn) / 1e4;
@@ -99,15 +99,64 @@ fn several_files_a_side_are_paired() {
     assert_eq!((output.status.code(), &report["verdict"]["pairs"]), (Some(1), &Value::from(12)));
     assert_eq!(report["verdict"]["method"], "clipped-sign-flip/1");
     let (same, other, slow) = (&files[0].0, &files[1].0, &files[0].1);
-    let copied = gate(
-        home.path(),
-        &["--baseline", same, "--baseline", same, "--challenger", slow, "--challenger", slow],
-    );
-    assert_eq!(copied.status.code(), Some(2));
-    assert!(stderr(&copied).contains("there twice on the same side"), "{}", stderr(&copied));
     let uneven = gate(home.path(), &["--baseline", same, "--baseline", other, "--challenger", slow]);
     assert_eq!(uneven.status.code(), Some(2));
     assert!(stderr(&uneven).contains("2 files of the baseline and 1 of the challenger"));
+}
+
+#[test]
+fn one_measurement_is_no_two() {
+    let home = tempfile::tempdir().unwrap();
+    let (same, slow) = (path(BASELINE), scaled(home.path(), 1.3));
+    let twice = ["--baseline", &same, "--baseline", &same, "--challenger", &slow, "--challenger", &same];
+    let output = gate(home.path(), &twice);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("given twice"), "{}", stderr(&output));
+    let copy = home.path().join("copy.json").display().to_string();
+    std::fs::copy(&same, &copy).unwrap();
+    let copied = ["--baseline", &same, "--baseline", &copy, "--challenger", &slow, "--challenger", &same];
+    let output = gate(home.path(), &copied);
+    assert_ne!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("has the same in it"), "{}", stderr(&output));
+}
+
+/// A result as hyperfine writes it of one run: one sample an invocation, so only its mean is there.
+fn one_run(home: &Path, name: &str, seconds: f64) -> String {
+    let json = serde_json::json!({ "results": [{
+        "command": "replay", "mean": seconds, "stddev": null, "median": seconds, "user": seconds, "system": 0.0,
+        "min": seconds, "max": seconds, "times": [seconds], "exit_codes": [0]
+    }]});
+    let path = home.join(name);
+    std::fs::write(&path, json.to_string()).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn a_timed_command_is_judged_by_its_mean() {
+    let home = tempfile::tempdir().unwrap();
+    let files: Vec<[String; 2]> = (0..12)
+        .map(|n| {
+            let drift = 1.0 + f64::from(n) / 100.0;
+            [
+                one_run(home.path(), &format!("b{n}.json"), 0.1 * drift),
+                one_run(home.path(), &format!("c{n}.json"), 0.08 * drift),
+            ]
+        })
+        .collect();
+    let sides = |base: usize| -> Vec<&str> {
+        files.iter().flat_map(|pair| ["--baseline", &pair[base], "--challenger", &pair[1 - base]]).collect()
+    };
+    let better = gate(home.path(), &sides(0));
+    assert_eq!(better.status.code(), Some(0), "{}", stdout(&better));
+    assert!(stdout(&better).contains("Latency mean  replay"), "{}", stdout(&better));
+    assert_eq!(gate(home.path(), &sides(1)).status.code(), Some(1));
+    // One pair is enough for a change as large.
+    let one = gate(home.path(), &[&files[0][0], &files[0][1], "--assumed-noise", "1%"]);
+    assert_eq!(one.status.code(), Some(0), "{}", stdout(&one));
+    // Whoever names another metric is told that there is none, and what there is.
+    let named = gate(home.path(), &[&files[0][0], &files[0][1], "--primary", "latency.p50"]);
+    assert_eq!(named.status.code(), Some(3));
+    assert!(stdout(&named).contains("latency.mean"), "{}", stdout(&named));
 }
 
 #[test]
@@ -166,11 +215,31 @@ fn a_report_goes_whole_to_a_file_and_to_githubs_summary() {
     serde_json::from_slice::<Value>(&std::fs::read(report).unwrap()).unwrap();
     assert!(stdout(&output).starts_with("verdict="));
     assert!(std::fs::read_to_string(summary).unwrap().contains("| Metric |"));
-    let nowhere = darwin(home.path())
-        .args(["gate", &path(BASELINE), &path(CHALLENGER), "--output", "no/such/folder/x"])
-        .output()
+}
+
+#[test]
+fn a_report_that_cannot_be_delivered_never_changes_the_code() {
+    let home = tempfile::tempdir().unwrap();
+    let to = |file: &str| gate(home.path(), &[&path(CHALLENGER), &path(BASELINE), "--output", file]);
+    // What can be known beforehand is wrong usage.
+    for (file, says) in [("no/such/folder/x", "No such file"), (".", "directory")] {
+        let output = to(file);
+        assert_eq!(output.status.code(), Some(2), "{file}");
+        assert!(stderr(&output).contains(says), "{}", stderr(&output));
+        assert_eq!(stdout(&output), "verdict=NONE job= error=2 url=\n");
+    }
+    // A disk that is full when the report is there costs nobody the report.
+    let full = to("/dev/full");
+    assert_eq!(full.status.code(), Some(1));
+    assert!(stdout(&full).contains("REJECT  ") && stderr(&full).contains("/dev/full"), "{}", stderr(&full));
+    let nobody = std::process::Command::new(assert_cmd::cargo::cargo_bin("darwin"))
+        .args(["gate", &path(CHALLENGER), &path(BASELINE)])
+        .current_dir(home.path())
+        .stdout(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap())
+        .stderr(std::process::Stdio::null())
+        .status()
         .unwrap();
-    assert_eq!(nowhere.status.code(), Some(2));
+    assert_eq!(nobody.code(), Some(1));
 }
 
 #[test]

@@ -61,6 +61,23 @@ fn completions_know_the_commands() {
 }
 
 #[test]
+fn a_reader_that_has_had_enough_is_no_bug() {
+    let home = tempfile::tempdir().unwrap();
+    for args in [&["completions", "bash"][..], &["--help"], &["gate", "--help"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let status = std::process::Command::new(assert_cmd::cargo::cargo_bin("darwin"))
+            .args(args)
+            .current_dir(home.path())
+            .stdout(writer)
+            .stderr(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert_eq!(status.code(), Some(0), "{args:?}");
+    }
+}
+
+#[test]
 fn an_absent_coordinator_is_code_7_and_says_what_to_do() {
     // Port 1 is reserved: nobody answers there.
     for args in [

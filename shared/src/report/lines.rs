@@ -285,6 +285,7 @@ pub(super) fn measured_row(series: &MeasuredSeries) -> [String; 5] {
 #[cfg(test)]
 mod tests {
     use super::super::samples;
+    use super::class as class_of;
     use super::*;
 
     #[test]
@@ -292,6 +293,23 @@ mod tests {
         let verdict = samples::rejected_verdict();
         let classes: Vec<String> = sorted(&verdict).iter().map(|finding| finding.class.to_string()).collect();
         assert_eq!(classes, ["slower", "faster", "unclear", "same", "not gated"]);
+    }
+
+    #[test]
+    fn what_leans_is_not_called_unclear() {
+        let told = |metric: Metric, change: f64, class: FindingClass| {
+            class_of(&samples::finding("b", metric, 1e3, change, 0.05, class))
+        };
+        let class_of_unclear = |metric, change| told(metric, change, FindingClass::Unclear);
+        assert_eq!(class_of_unclear(samples::P50, 0.2), "likely slower, not proven");
+        assert_eq!(class_of_unclear(samples::P50, -0.2), "likely faster, not proven");
+        assert_eq!(class_of_unclear(Metric::Throughput, 0.2), "likely faster, not proven");
+        assert_eq!(class_of_unclear(Metric::Throughput, -0.2), "likely slower, not proven");
+        // Beyond zero is not enough for slower: the margin is accepted.
+        assert_eq!(class_of_unclear(samples::P50, 0.055), "unclear, margin 1%");
+        assert_eq!(class_of_unclear(samples::P50, 0.0), "unclear, margin 1%");
+        assert_eq!(told(samples::P50, -0.2, FindingClass::NotSlower), "not slower, likely faster");
+        assert_eq!(told(samples::P50, -0.2, FindingClass::Faster), "faster");
     }
 
     #[test]

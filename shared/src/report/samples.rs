@@ -28,10 +28,10 @@ pub(super) fn header() -> Header {
     }
 }
 
-const P50: Metric = Metric::Latency(LatencyStat::P50);
+pub(super) const P50: Metric = Metric::Latency(LatencyStat::P50);
 const P99: Metric = Metric::Latency(LatencyStat::P99);
 
-fn finding(
+pub(super) fn finding(
     bench: &str,
     metric: Metric,
     baseline: f64,

@@ -172,3 +172,48 @@ fn a_template_parses_for_all_that_may_be_found() {
     insta::assert_snapshot!("template-pytest", template(&project, &found(&all[..1])));
     insta::assert_snapshot!("template-command", template(&project, &found(&[])));
 }
+
+/// The keys that the reader knows, by asking it: a key that it does not know gets a list of those that it does.
+fn known_keys(table: &str) -> Vec<String> {
+    let text = format!("project = \"p\"\n[suite.s]\nrun = \"x {{output}}\"\n{table}\nqqqqqqqq = 1\n");
+    let error = Config::parse("darwin.toml", &text).unwrap_err();
+    let fault = error.faults().find(|fault| fault.what.contains("qqqqqqqq")).unwrap();
+    let (_, keys) = fault.help.split_once("its keys are ").unwrap_or_else(|| panic!("{}", fault.help));
+    keys.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_document_names_every_key() {
+    let document = include_str!("../../../../docs/darwin-toml.md");
+    let tables = [
+        "",
+        "[suite.s.cores]",
+        "[suite.s.gate]",
+        "[suite.s.gate.metric.\"latency.p50\"]",
+        "[suite.s.budget]",
+    ];
+    for table in tables {
+        for key in known_keys(table) {
+            let row =
+                |line: &&str| line.starts_with(&format!("| `{key}")) && line.matches(" | ").count() == 3;
+            // The tables within a suite have headings of their own.
+            let heading = |line: &&str| *line == format!("## `[suite.NAME.{key}]`");
+            assert!(document.lines().any(|line| row(&line) || heading(&line)), "{table} {key}");
+        }
+    }
+    for format in Format::ALL {
+        assert!(document.contains(&format!("\n| `{}` |", format.name())), "{format}");
+    }
+}
+
+#[test]
+fn the_documents_examples_are_valid() {
+    for document in [include_str!("../../../../docs/darwin-toml.md"), include_str!("../../../../README.md")] {
+        let (_, rest) = document.split_once("```toml\n").unwrap();
+        let (example, _) = rest.split_once("```").unwrap();
+        let config = parsed(example);
+        for (name, suite) in &config.suites {
+            suite.to_spec(&config.project, name, nothing(), 1).unwrap();
+        }
+    }
+}
