@@ -295,10 +295,10 @@ impl Driver {
     /// A job as it is now, and whether it has finished.
     fn seen(&mut self, id: JobId) -> Option<(v1::Job, bool)> {
         if let Some(job) = self.core.job(id) {
-            let seen = view::job(&self.core, job, self.clock.now(), true);
+            let seen = view::job(&self.core, job);
             return Some((seen, job.record.state.is_finished()));
         }
-        Some((view::stored_job(&self.stored(id)?, true), true))
+        Some((view::stored_job(&self.stored(id)?), true))
     }
 
     /// A job that has left memory, for younger ones have finished since: the ledger has it.

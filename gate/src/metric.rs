@@ -228,6 +228,27 @@ pub enum Unit {
     Ratio,
 }
 
+impl Unit {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Nanoseconds, Self::Bytes, Self::PerSecond, Self::Count, Self::Ratio];
+
+    /// The word for it where it is written down: on the wire, in stores, in JSON.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Nanoseconds => "nanoseconds",
+            Self::Bytes => "bytes",
+            Self::PerSecond => "per_second",
+            Self::Count => "count",
+            Self::Ratio => "ratio",
+        }
+    }
+
+    /// The unit of a word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|unit| unit.word() == word)
+    }
+}
+
 impl fmt::Display for Unit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -16,5 +16,6 @@ pub mod round;
 pub mod sample;
 pub mod spec;
 pub mod state;
+pub mod text;
 pub mod units;
 pub mod usage;

@@ -6,14 +6,8 @@ use std::time::Duration;
 use anyhow::Result;
 use procfs::process::Process;
 
-/// CPU time used by a process and its threads, without its children.
-pub fn cpu_time(pid: u32) -> Result<Duration> {
-    let stat = Process::new(i32::try_from(pid)?)?.stat()?;
-    Ok(Duration::from_secs_f64((stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64))
-}
-
 /// CPU time in nanoseconds' precision: the sum over a process' threads of what the scheduler counted.
-pub fn cpu_time_exact(pid: u32) -> Result<Duration> {
+pub fn cpu_time(pid: u32) -> Result<Duration> {
     let mut total = Duration::ZERO;
     for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
         let text = std::fs::read_to_string(task?.path().join("schedstat"))?;

@@ -134,11 +134,6 @@ impl Topology {
         &self.cores
     }
 
-    /// The core that a CPU belongs to.
-    pub fn core_of(&self, cpu: u32) -> Option<&Core> {
-        self.cores.iter().find(|core| core.cpus.contains(cpu))
-    }
-
     /// The CPUs given, with all their siblings.
     pub fn with_siblings(&self, cpus: &CpuSet) -> CpuSet {
         let touched = self.cores.iter().filter(|core| !core.cpus.is_disjoint(cpus));

@@ -53,7 +53,7 @@ pub(crate) async fn run(
 }
 
 fn row(point: &HistoryPoint) -> Vec<String> {
-    let value = match unit(&point.unit) {
+    let value = match Unit::of_word(&point.unit) {
         Some(unit) => format_value(point.value, unit),
         None => format!("{} {}", point.value, point.unit),
     };
@@ -78,12 +78,8 @@ fn arm(point: &HistoryPoint) -> &'static str {
     }
 }
 
-fn unit(word: &str) -> Option<Unit> {
-    serde_json::from_value(Value::from(word)).ok()
-}
-
 fn point_json(point: &HistoryPoint) -> Value {
-    let suffix = unit(&point.unit).map_or("value", unit_suffix);
+    let suffix = Unit::of_word(&point.unit).map_or("value", unit_suffix);
     let mut out = json!({
         "job_id": point.job_id,
         "attempt": point.attempt,
@@ -108,8 +104,8 @@ mod tests {
     #[test]
     fn units_of_the_wire_are_known() {
         for word in ["nanoseconds", "bytes", "per_second", "count", "ratio"] {
-            assert!(unit(word).is_some(), "{word}");
+            assert!(Unit::of_word(word).is_some(), "{word}");
         }
-        assert_eq!(unit("furlongs"), None);
+        assert_eq!(Unit::of_word("furlongs"), None);
     }
 }

@@ -28,6 +28,17 @@ pub struct RestoredJob {
     pub version: u64,
 }
 
+impl From<&Job> for RestoredJob {
+    fn from(job: &Job) -> Self {
+        Self {
+            id: job.id,
+            submitted: job.submitted.clone(),
+            record: job.record.clone(),
+            version: job.version,
+        }
+    }
+}
+
 /// What the ledger has, as far as a restarted coordinator needs it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Restored {

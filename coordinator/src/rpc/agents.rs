@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use darwin_coordinator_core::Refusal;
+use darwin_proto::convert::duration_to_wire;
 use darwin_proto::v1;
 use darwin_shared::ids::AgentId;
 use tonic::{Request, Response, Status};
@@ -73,7 +74,7 @@ impl v1::agents_server::Agents for AgentsService {
             self.handle.query(|core, _, _| core.counts()).await.map_err(|e| e.to_status())?;
         Ok(Response::new(v1::StatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            up_for: view::duration(self.started.elapsed()),
+            up_for: Some(duration_to_wire(self.started.elapsed())),
             jobs_queued: queued as u64,
             jobs_active: active as u64,
             parts: self.health.readings().into_iter().map(v1::Reading::from).collect(),

@@ -98,12 +98,12 @@ impl JobsService {
     async fn find(&self, id: JobId) -> Result<v1::Job, Status> {
         let found = self
             .handle
-            .query(move |core, ledger, now| {
+            .query(move |core, ledger, _| {
                 if let Some(job) = core.job(id) {
-                    return Ok(Some(view::job(core, job, now, true)));
+                    return Ok(Some(view::job(core, job)));
                 }
                 let stored = ledger.get(Kind::Job, &id.to_string())?;
-                stored.map(|stored| Ok(view::stored_job(&decode_job(ledger, &stored)?, true))).transpose()
+                stored.map(|stored| Ok(view::stored_job(&decode_job(ledger, &stored)?))).transpose()
             })
             .await
             .map_err(|e| e.to_status())?;
@@ -140,12 +140,10 @@ impl JobsService {
 
     async fn live_logs(&self, id: JobId, follow: bool) -> Result<Answers<v1::LogChunk>, Status> {
         let (request, pieces) = self.logs.open();
-        let tail = v1::TailLog { attempt_id: String::new(), request, follow, stop: false };
-        let body = v1::coordinator_message::Body::Tail(v1::TailLog {
-            attempt_id: self.live_attempt(id).await?,
-            ..tail
-        });
-        let message = Box::new(v1::CoordinatorMessage { body: Some(body) });
+        let attempt_id = self.live_attempt(id).await?;
+        let tail = v1::TailLog { attempt_id, request, follow, stop: false };
+        let body = Some(v1::coordinator_message::Body::Tail(tail));
+        let message = Box::new(v1::CoordinatorMessage { body });
         let (sent, was_sent) = oneshot::channel();
         self.handle.send(Input::Relay { job: id, message, sent }).await.map_err(|e| e.to_status())?;
         if !was_sent.await.unwrap_or(false) {
@@ -360,7 +358,7 @@ impl Filter {
         for stored in &forgotten {
             let id = crate::stores::job_id(stored)?;
             while let Some(job) = remembered.next_if(|job| job.id >= id) {
-                if !self.list(&as_stored(job), &mut jobs) {
+                if !self.list(&job.into(), &mut jobs) {
                     return Ok(v1::ListJobsResponse { jobs, more: true });
                 }
             }
@@ -369,7 +367,7 @@ impl Filter {
             }
         }
         for job in remembered {
-            if !self.list(&as_stored(job), &mut jobs) {
+            if !self.list(&job.into(), &mut jobs) {
                 return Ok(v1::ListJobsResponse { jobs, more: true });
             }
         }
@@ -387,15 +385,6 @@ impl Filter {
         }
         jobs.push(view::summary(job));
         true
-    }
-}
-
-fn as_stored(job: &darwin_coordinator_core::job::Job) -> RestoredJob {
-    RestoredJob {
-        id: job.id,
-        submitted: job.submitted.clone(),
-        record: job.record.clone(),
-        version: job.version,
     }
 }
 

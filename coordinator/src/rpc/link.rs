@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use darwin_coordinator_core::{FromAgent, HeldAttempt, Hello, LinkId, Offer};
-use darwin_proto::convert::ConvertError;
+use darwin_proto::convert::{agent_id, attempt_id, epoch, required};
 use darwin_proto::{PROTOCOL_MAJOR, PROTOCOL_MINOR, v1};
 use darwin_shared::attempt::{AttemptEnd, AttemptUpdate};
 use darwin_shared::fleet::{AgentFacts, SensorReport};
@@ -33,18 +33,6 @@ pub(crate) struct LinkService {
     pub(crate) logs: LogRelay,
 }
 
-fn refused(why: &ConvertError) -> Status {
-    Status::invalid_argument(why.to_string())
-}
-
-fn attempt_id(text: &str) -> Result<AttemptId, Status> {
-    text.parse().map_err(|e: darwin_shared::ids::IdError| Status::invalid_argument(e.to_string()))
-}
-
-fn epoch(epoch: Option<v1::Epoch>) -> Result<Epoch, Status> {
-    Ok(epoch.ok_or_else(|| Status::invalid_argument("`epoch` is missing"))?.into())
-}
-
 fn offer(offer: v1::Offer) -> Offer {
     Offer { credits: offer.credits, free_cores: offer.free_cores }
 }
@@ -66,12 +54,10 @@ fn hello(hello: v1::Hello) -> Result<Hello, Status> {
     if hello.attempts.len() > ATTEMPTS_MAX {
         return Err(Status::invalid_argument(format!("`attempts` has more than {ATTEMPTS_MAX} entries")));
     }
-    let missing = |what: &str| Status::invalid_argument(format!("`hello.{what}` is missing"));
     Ok(Hello {
-        agent: AgentId::new(hello.agent_id).map_err(|e| Status::invalid_argument(e.to_string()))?,
-        facts: AgentFacts::try_from(hello.facts.ok_or_else(|| missing("facts"))?).map_err(|e| refused(&e))?,
-        sensor: SensorReport::try_from(hello.sensor.ok_or_else(|| missing("sensor"))?)
-            .map_err(|e| refused(&e))?,
+        agent: agent_id("hello.agent_id", hello.agent_id)?,
+        facts: AgentFacts::try_from(required("hello.facts", hello.facts)?)?,
+        sensor: SensorReport::try_from(required("hello.sensor", hello.sensor)?)?,
         attempts: hello.attempts.into_iter().map(held).collect::<Result<_, _>>()?,
         offer: hello.offer.map(offer).unwrap_or_default(),
     })
@@ -79,11 +65,11 @@ fn hello(hello: v1::Hello) -> Result<Hello, Status> {
 
 fn held(held: v1::HeldAttempt) -> Result<HeldAttempt, Status> {
     Ok(HeldAttempt {
-        attempt: attempt_id(&held.attempt_id)?,
-        epoch: epoch(held.epoch)?,
+        attempt: attempt_id("attempt_id", &held.attempt_id)?,
+        epoch: epoch("epoch", held.epoch)?,
         rounds: held.rounds,
         live: held.live,
-        end: held.end.map(AttemptEnd::try_from).transpose().map_err(|e| refused(&e))?,
+        end: held.end.map(AttemptEnd::try_from).transpose()?,
     })
 }
 
@@ -91,8 +77,9 @@ fn renewals(renew: v1::Renew) -> Result<Vec<(AttemptId, Epoch, u64)>, Status> {
     if renew.attempts.len() > ATTEMPTS_MAX {
         return Err(Status::invalid_argument(format!("`attempts` has more than {ATTEMPTS_MAX} entries")));
     }
-    let one =
-        |live: v1::LiveAttempt| Ok((attempt_id(&live.attempt_id)?, epoch(live.epoch)?, live.invocations));
+    let one = |live: v1::LiveAttempt| {
+        Ok((attempt_id("attempt_id", &live.attempt_id)?, epoch("epoch", live.epoch)?, live.invocations))
+    };
     renew.attempts.into_iter().map(one).collect()
 }
 
@@ -104,15 +91,9 @@ impl LinkService {
             Body::Hello(_) => return Err(Status::invalid_argument("a second hello on one link")),
             Body::Offer(free) => FromAgent::Offer(offer(free)),
             Body::Renew(renew) => FromAgent::Renew(renewals(renew)?),
-            Body::Update(update) => {
-                FromAgent::Update(AttemptUpdate::try_from(update).map_err(|e| refused(&e))?)
-            }
-            Body::Round(round) => {
-                FromAgent::Round(Box::new(RoundResult::try_from(round).map_err(|e| refused(&e))?))
-            }
-            Body::Sensor(report) => {
-                FromAgent::Sensor(SensorReport::try_from(report).map_err(|e| refused(&e))?)
-            }
+            Body::Update(update) => FromAgent::Update(AttemptUpdate::try_from(update)?),
+            Body::Round(round) => FromAgent::Round(Box::new(RoundResult::try_from(round)?)),
+            Body::Sensor(report) => FromAgent::Sensor(SensorReport::try_from(report)?),
             Body::Log(piece) => {
                 self.logs.deliver(piece);
                 return Ok(None);

@@ -1,10 +1,9 @@
 //! The core's state in the wire's words.
 
-use std::time::Duration;
-
 use darwin_coordinator_core::agent::Agent;
 use darwin_coordinator_core::job::Job;
 use darwin_coordinator_core::{Core, Now, RestoredJob, ToAgent};
+use darwin_proto::convert::duration_to_wire;
 use darwin_proto::v1;
 use darwin_shared::ids::Epoch;
 use darwin_shared::spec::JobSpec;
@@ -16,14 +15,8 @@ fn small(number: usize) -> u32 {
 }
 
 /// A job as clients see it.
-pub(crate) fn job(core: &Core, job: &Job, now: Now, with_spec: bool) -> v1::Job {
-    let stored = RestoredJob {
-        id: job.id,
-        submitted: job.submitted.clone(),
-        record: job.record.clone(),
-        version: job.version,
-    };
-    let mut seen = stored_job(&stored, with_spec);
+pub(crate) fn job(core: &Core, job: &Job) -> v1::Job {
+    let mut seen = stored_job(&job.into());
     seen.queue_position = small(core.queue_position(job));
     seen.waits_for = core.waits_for(job);
     seen.progress = job.live.as_ref().map(|live| v1::Progress {
@@ -35,16 +28,15 @@ pub(crate) fn job(core: &Core, job: &Job, now: Now, with_spec: bool) -> v1::Job 
         cpus: live.cpus.clone(),
         agent: live.agent.to_string(),
     });
-    let _ = now;
     seen
 }
 
 /// A job that is in the ledger only.
-pub(crate) fn stored_job(job: &RestoredJob, with_spec: bool) -> v1::Job {
+pub(crate) fn stored_job(job: &RestoredJob) -> v1::Job {
     let record = &job.record;
     v1::Job {
         job_id: job.id.to_string(),
-        spec: with_spec.then(|| v1::JobSpec::from(JobSpec::clone(&job.submitted.spec))),
+        spec: Some(v1::JobSpec::from(JobSpec::clone(&job.submitted.spec))),
         submitter: job.submitted.submitter.clone(),
         submitted_unix_ms: job.submitted.submitted_unix_ms,
         finished_unix_ms: record.finished_unix_ms,
@@ -135,13 +127,8 @@ pub(crate) fn agent(core: &Core, agent: &Agent, now: Now) -> v1::Agent {
         facts: agent.facts.clone().map(v1::AgentFacts::from),
         sensor: Some(v1::SensorReport::from(agent.sensor.clone())),
         attempts: agent.attempts.iter().map(ToString::to_string).collect(),
-        silent_for: duration(silent_for),
+        silent_for: Some(duration_to_wire(silent_for)),
     }
-}
-
-/// A duration for the wire. Only one beyond 292 billion years does not fit.
-pub(crate) fn duration(duration: Duration) -> Option<prost_types::Duration> {
-    prost_types::Duration::try_from(duration).ok()
 }
 
 /// What the core tells an agent, for the wire.
@@ -152,8 +139,8 @@ pub(crate) fn to_agent(message: ToAgent) -> v1::CoordinatorMessage {
         ToAgent::Welcome { lease, renew_every, stale, drained } => Body::Welcome(v1::Welcome {
             protocol_major: darwin_proto::PROTOCOL_MAJOR,
             protocol_minor: darwin_proto::PROTOCOL_MINOR,
-            lease: duration(lease),
-            renew_every: duration(renew_every),
+            lease: Some(duration_to_wire(lease)),
+            renew_every: Some(duration_to_wire(renew_every)),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             stale_attempts: stale.iter().map(ToString::to_string).collect(),
             drained,

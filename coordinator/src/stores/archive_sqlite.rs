@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use darwin_coordinator_core::action::ArchiveRound;
-use darwin_gate::{Observation, SeriesKey, Unit};
+use darwin_gate::{Observation, SeriesKey};
 use darwin_shared::round::Invocation;
 use darwin_shared::spec::Arm;
 use rusqlite::{Connection, Row, Transaction, params};
@@ -65,17 +65,6 @@ impl SqliteArchive {
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.execute_batch(CREATE)?;
         Ok(Self { connection })
-    }
-}
-
-/// The word for a unit in a row; the same as on the wire.
-fn unit_name(unit: Unit) -> &'static str {
-    match unit {
-        Unit::Nanoseconds => "nanoseconds",
-        Unit::Bytes => "bytes",
-        Unit::PerSecond => "per_second",
-        Unit::Count => "count",
-        Unit::Ratio => "ratio",
     }
 }
 
@@ -158,7 +147,7 @@ fn put_invocation(
             metric.to_string(),
             id,
             value,
-            unit_name(*unit),
+            unit.word(),
             as_i64(*samples),
             format!("{evidence:?}"),
         ])?;

@@ -5,7 +5,7 @@ use darwin_shared::state::{Failure, FailureCause, MeasuredSeries, Outcome};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::round::{series, unit, unit_word};
+use super::round::{series, unit};
 use super::text::{MAX_LOG_TAIL_BYTES, bounded, short, to_log_tail, to_short, to_words, words};
 use super::{ConvertError, arm, duration, duration_to_wire, required, stage};
 use crate::{MAX_MESSAGE_BYTES, v1};
@@ -182,7 +182,7 @@ impl From<MeasuredSeries> for v1::MeasuredSeries {
         Self {
             bench: series.bench,
             metric: series.metric.to_string(),
-            unit: unit_word(unit).to_owned(),
+            unit: unit.word().to_owned(),
             center,
             least,
             most,

@@ -127,7 +127,7 @@ impl From<(SeriesKey, Observation)> for v1::Observation {
             bench: series.bench,
             metric: series.metric.to_string(),
             value,
-            unit: unit_word(unit).to_owned(),
+            unit: unit.word().to_owned(),
             samples,
             evidence: evidence_word(evidence).to_owned(),
         }
@@ -150,24 +150,12 @@ pub(super) fn series(bench: String, metric: &str) -> Result<SeriesKey, ConvertEr
 
 /// The unit of a word.
 pub(super) fn unit(field: &str, word: &str) -> Result<Unit, ConvertError> {
-    const UNITS: [Unit; 5] = [Unit::Nanoseconds, Unit::Bytes, Unit::PerSecond, Unit::Count, Unit::Ratio];
-    UNITS.into_iter().find(|unit| unit_word(*unit) == word).ok_or_else(|| {
+    Unit::of_word(word).ok_or_else(|| {
         ConvertError::new(
             field,
             "is no unit; units are `nanoseconds`, `bytes`, `per_second`, `count`, `ratio`",
         )
     })
-}
-
-/// The word of a unit.
-pub(super) const fn unit_word(unit: Unit) -> &'static str {
-    match unit {
-        Unit::Nanoseconds => "nanoseconds",
-        Unit::Bytes => "bytes",
-        Unit::PerSecond => "per_second",
-        Unit::Count => "count",
-        Unit::Ratio => "ratio",
-    }
 }
 
 fn read_evidence(field: &str, word: &str) -> Result<Evidence, ConvertError> {

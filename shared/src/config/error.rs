@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use crate::text::is_obeyed;
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
 use thiserror::Error;
 
@@ -125,10 +126,7 @@ fn line_around(text: &str, at: usize) -> &[u8] {
 
 /// The text with a `?` for each byte of what a terminal would act on, so that every offset stays the same.
 fn printable(text: &str) -> String {
-    let acts = |c: char| {
-        (c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
-    };
+    let acts = |c: char| is_obeyed(c) && !matches!(c, '\n' | '\r' | '\t');
     if !text.contains(acts) {
         return text.to_owned();
     }

@@ -7,13 +7,13 @@
 
 use std::collections::BTreeMap;
 
-use darwin_gate::{Better, Evidence, Unit};
+use darwin_gate::Evidence;
 use serde::Deserialize;
 
 use super::input::text_of;
 use super::names::{Taken, bench_name};
-use super::{Format, MAX_SERIES, ReadError, ReadErrorKind, TreeFile, json};
-use crate::sample::{Grouping, Measured, MetricKind, Order, Per, Series, Values};
+use super::{Format, MAX_SERIES, ReadError, ReadErrorKind, TreeFile, json, latency_of_one_process};
+use crate::sample::{Measured, MetricKind, Per, Series};
 
 const NAME_FILE: &str = "benchmark.json";
 const SAMPLE_FILE: &str = "sample.json";
@@ -136,18 +136,7 @@ fn series_of(name: String, file: &TreeFile, warnings: &mut Vec<String>) -> Resul
     let values: Vec<f64> = times.iter().zip(&iters).map(|(total, iterations)| total / iterations).collect();
     super::warn_of_zeros(&name, &values, warnings);
     let (per, evidence) = per(iterations);
-    let series = Series {
-        name,
-        metric: MetricKind::Latency,
-        unit: Unit::Nanoseconds,
-        better: Better::Smaller,
-        per,
-        evidence,
-        order: Order::Time,
-        grouping: Grouping::OneProcess,
-        values: Values::Samples(values),
-    };
-    series.checked().map_err(|error| ReadErrorKind::of_series(Format::Criterion, error))
+    latency_of_one_process(Format::Criterion, name, per, evidence, values)
 }
 
 /// Criterion writes its counts as floats; above this they would not be exact, and no batch is so large.

@@ -14,9 +14,10 @@ use std::collections::BTreeMap;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::names::{Taken, bench_name, excerpt, plain};
+use super::names::{Taken, bench_name, excerpt};
 use super::{Format, MAX_SERIES, ReadErrorKind, detect, json};
 use crate::sample::{Measured, Series, SeriesLine};
+use crate::text::visible;
 
 /// The version of the format that is written and read.
 pub const SCHEMA: &str = "darwin-samples/1";
@@ -90,7 +91,7 @@ fn header(line: &str) -> Result<Header, ReadErrorKind> {
     if header.schema == SCHEMA {
         return Ok(header);
     }
-    let found = plain(header.schema.strip_prefix("darwin-samples/").unwrap_or(&header.schema));
+    let found = visible(header.schema.strip_prefix("darwin-samples/").unwrap_or(&header.schema));
     Err(ReadErrorKind::UnsupportedVersion { format: Format::DarwinSamples, found, reads: "1" })
 }
 
@@ -116,13 +117,13 @@ impl Reading {
         if kind.error.is_some() {
             let ErrorLine { error, name } = json::parse_line(Format::DarwinSamples, line)?;
             return Err(ReadErrorKind::BenchError {
-                name: name.as_deref().map(plain),
-                message: plain(&error),
+                name: name.as_deref().map(visible),
+                message: visible(&error),
             });
         }
         if kind.warning.is_some() {
             let WarningLine { warning } = json::parse_line(Format::DarwinSamples, line)?;
-            self.warnings.push(plain(&warning));
+            self.warnings.push(visible(&warning));
             return Ok(());
         }
         self.series_line(line)

@@ -3,8 +3,9 @@
 use thiserror::Error;
 
 use super::Format;
-use super::names::{plain, some_of};
+use super::names::some_of;
 use crate::sample::{MetricKind, SampleError};
+use crate::text::visible;
 
 /// What `auto` can recognise, for messages.
 pub(super) const READS: &str =
@@ -12,7 +13,7 @@ pub(super) const READS: &str =
 
 /// A refused result file (or folder), and why.
 #[derive(Debug, Clone, PartialEq, Error)]
-#[error("{}: {kind}", plain(file))]
+#[error("{}: {kind}", visible(file))]
 pub struct ReadError {
     /// The file, as the caller named it; inside a folder, the folder's name and the path in it.
     pub file: String,

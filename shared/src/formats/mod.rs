@@ -18,6 +18,7 @@ mod pytest_benchmark;
 use std::fmt;
 use std::str::FromStr;
 
+use darwin_gate::{Better, Evidence, Unit};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -27,10 +28,10 @@ pub use detect::detect;
 pub use error::{ReadError, ReadErrorKind};
 pub use input::{Content, Input, MAX_INPUT_BYTES, MAX_SERIES, TreeFile};
 pub use names::MAX_NAME_CHARS;
-pub(crate) use names::{Param, plain, with_params};
+pub(crate) use names::{Param, with_params};
 pub use process::{PROCESS_BENCH, measured_process, peak_memory};
 
-use crate::sample::Measured;
+use crate::sample::{Grouping, Measured, MetricKind, Order, Per, Series, Values};
 
 /// The format of a bench's result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -178,4 +179,26 @@ fn warn_of_zeros(name: &str, values: &[f64], warnings: &mut Vec<String>) {
             values.len()
         ));
     }
+}
+
+/// The latencies that one process measured, in the order of time; what is no measurement is refused.
+fn latency_of_one_process(
+    format: Format,
+    name: String,
+    per: Per,
+    evidence: Evidence,
+    values: Vec<f64>,
+) -> Result<Series, ReadErrorKind> {
+    let series = Series {
+        name,
+        metric: MetricKind::Latency,
+        unit: Unit::Nanoseconds,
+        better: Better::Smaller,
+        per,
+        evidence,
+        order: Order::Time,
+        grouping: Grouping::OneProcess,
+        values: Values::Samples(values),
+    };
+    series.checked().map_err(|error| ReadErrorKind::of_series(format, error))
 }

@@ -7,36 +7,17 @@ use serde::Deserialize;
 
 use super::ReadErrorKind;
 use crate::sample::MetricKind;
+use crate::text::visible;
 
 /// The longest name of a bench, in characters. A name stands in every table, file name and key of the archive;
 /// the longest that real suites make (parametrised pytest ids) stay under 300.
 pub const MAX_NAME_CHARS: usize = 1_000;
 
-/// Characters that change how the text around them is shown: terminal escapes, line breaks, reversed writing.
-fn is_unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
-
-/// `text` with every character that a terminal would obey written out as an escape.
-pub(crate) fn plain(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_unprintable(c) {
-            shown.extend(c.escape_default());
-        } else {
-            shown.push(c);
-        }
-    }
-    shown
-}
-
 /// At most `most` characters of `text`, plain, with an ellipsis where it was cut.
 pub(super) fn excerpt(text: &str, most: usize) -> String {
     let cut: String = text.chars().take(most).collect();
     let ellipsis = if cut.len() < text.len() { "…" } else { "" };
-    format!("{}{ellipsis}", plain(&cut))
+    format!("{}{ellipsis}", visible(&cut))
 }
 
 /// The names or things joined, the first three of them and the number of the rest.
@@ -71,7 +52,7 @@ pub(super) fn bench_name(
             why: "has no name: every bench needs one, to be found again".to_owned(),
         });
     }
-    let name = plain(raw);
+    let name = visible(raw);
     if name != raw {
         warnings.push(format!(
             "the name of bench {place} has characters that a terminal would obey; it is kept as `{name}`"

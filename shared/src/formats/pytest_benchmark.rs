@@ -5,11 +5,11 @@
 
 use serde::Deserialize;
 
-use darwin_gate::{Better, Evidence, Unit};
+use darwin_gate::Evidence;
 
 use super::names::{Taken, bench_name, some_of};
-use super::{Format, MAX_SERIES, ReadErrorKind, json};
-use crate::sample::{Grouping, Measured, MetricKind, Order, Per, Series, Values};
+use super::{Format, MAX_SERIES, ReadErrorKind, json, latency_of_one_process};
+use crate::sample::{Measured, MetricKind, Per, Series};
 
 #[derive(Deserialize)]
 struct File {
@@ -118,16 +118,5 @@ fn series_of(bench: Bench, name: String, warnings: &mut Vec<String>) -> Result<S
         1 => (Per::Op, Evidence::A),
         _ => (Per::Batch { iterations }, Evidence::B),
     };
-    let series = Series {
-        name,
-        metric: MetricKind::Latency,
-        unit: Unit::Nanoseconds,
-        better: Better::Smaller,
-        per,
-        evidence,
-        order: Order::Time,
-        grouping: Grouping::OneProcess,
-        values: Values::Samples(values),
-    };
-    series.checked().map_err(|error| ReadErrorKind::of_series(Format::PytestBenchmark, error))
+    latency_of_one_process(Format::PytestBenchmark, name, per, evidence, values)
 }

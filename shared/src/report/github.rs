@@ -70,7 +70,7 @@ fn command(out: &mut String, level: &str, title: &str, message: &str) {
 
 /// Escapes as the runner undoes it, so that no text can end the line and begin another command.
 fn data(text: &str) -> String {
-    super::text::visible(text).replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+    crate::text::visible(text).replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
 fn property(text: &str) -> String {

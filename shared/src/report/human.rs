@@ -7,8 +7,9 @@ use darwin_gate::{Decision, Verdict};
 
 use super::lines::{self, Row, Tone};
 use super::model::Report;
-use super::text::{log_lines, shorten_apart, visible};
+use super::text::{log_lines, shorten_apart};
 use crate::state::{Failure, MeasuredSeries, Outcome};
+use crate::text::visible;
 
 /// The longest bench name in a table: with the other columns it fills a line of 130 characters.
 const MAX_BENCH_CHARS: usize = 48;

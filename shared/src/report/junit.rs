@@ -11,8 +11,9 @@ use quick_xml::events::{BytesDecl, BytesText, Event};
 use super::human::parked_text;
 use super::lines;
 use super::model::Report;
-use super::text::{log_lines, visible};
+use super::text::log_lines;
 use crate::state::{MeasuredSeries, Outcome};
+use crate::text::visible;
 
 /// So many of a failed stage's last lines are kept.
 const MAX_LOG_LINES: usize = 200;

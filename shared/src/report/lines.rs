@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use darwin_gate::{Better, Decision, Finding, FindingClass, Method, Metric, Ratio, Reason, Unit, Verdict};
 
 use super::model::Header;
-use super::text::{counted, elapsed, visible};
+use super::text::{counted, elapsed};
 use crate::formats::PROCESS_BENCH;
 use crate::state::{Failure, MeasuredSeries, Stage};
+use crate::text::visible;
 use crate::units::{format_change, format_pair, format_value};
 
 /// A finding in words.

@@ -169,7 +169,7 @@ fn code(text: &str) -> String {
 /// `text` with all that Markdown or HTML could act on as entities.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in super::text::visible(text).chars() {
+    for c in crate::text::visible(text).chars() {
         match c {
             '<' | '>' | '&' | '"' | '\'' | '|' | '`' | '*' | '_' | '[' | ']' | '!' | '#' | '~' | '\\'
             | '@' | '$' => {

@@ -30,4 +30,6 @@ pub use json::{JSON_SCHEMA, json, unit_suffix};
 pub use junit::junit;
 pub use markdown::{MAX_MARKDOWN_CHARS, markdown};
 pub use model::{Header, Report};
-pub use text::{shorten, visible};
+pub use text::shorten;
+
+pub use crate::text::visible;

@@ -3,9 +3,10 @@
 use darwin_gate::{Better, Evidence, Metric};
 use thiserror::Error;
 
-use crate::formats::{MAX_NAME_CHARS, plain};
+use crate::formats::MAX_NAME_CHARS;
 
 use super::{MetricKind, Per, Series, Summary, Values};
+use crate::text::visible;
 
 /// Why a series was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -53,8 +54,8 @@ impl Series {
 
     fn check_name(&self) -> Result<(), SampleError> {
         let chars = self.name.chars().count();
-        if chars > MAX_NAME_CHARS || self.name.trim().is_empty() || plain(&self.name) != self.name {
-            let name = plain(&self.name.chars().take(40).collect::<String>());
+        if chars > MAX_NAME_CHARS || self.name.trim().is_empty() || visible(&self.name) != self.name {
+            let name = visible(&self.name.chars().take(40).collect::<String>());
             let what =
                 format!("a name has 1 to {MAX_NAME_CHARS} characters, none of which a terminal would obey");
             return Err(SampleError::Contradiction { name, what });

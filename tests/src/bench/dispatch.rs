@@ -16,7 +16,7 @@ use tonic::transport::Channel;
 use super::report::{Aim, Line};
 use super::stamp;
 use crate::World;
-use crate::proc_fs::{cpu_time_exact, resident_bytes};
+use crate::proc_fs::{cpu_time, resident_bytes};
 
 /// Trivial jobs in one run.
 const JOBS: u32 = 10_000;
@@ -76,15 +76,15 @@ pub fn throughput() -> Result<Vec<Line>> {
         let coordinator = world.coordinator(&[])?;
         let agent = world.agent("bench", &["--lease-cpus", "0-1"])?;
         let before = floor()?;
-        let cpu = (cpu_time_exact(coordinator.pid())?, cpu_time_exact(agent.pid())?);
+        let cpu = (cpu_time(coordinator.pid())?, cpu_time(agent.pid())?);
         let begin = Instant::now();
         let count = JOBS.to_string();
         let done = world.darwin(&["measure", "--quiet", "--count", &count, "--quiet-jobs", "--", "true"])?;
         let rate = f64::from(JOBS) / begin.elapsed().as_secs_f64();
         ensure!(done.code == 0, "the jobs did not all succeed: {}{}", done.stdout, done.stderr);
         let per_job = |used: Duration| used.as_secs_f64() * 1e6 / f64::from(JOBS);
-        coordinator_us.push(per_job(cpu_time_exact(coordinator.pid())?.saturating_sub(cpu.0)));
-        agent_us.push(per_job(cpu_time_exact(agent.pid())?.saturating_sub(cpu.1)));
+        coordinator_us.push(per_job(cpu_time(coordinator.pid())?.saturating_sub(cpu.0)));
+        agent_us.push(per_job(cpu_time(agent.pid())?.saturating_sub(cpu.1)));
         let floor = f64::midpoint(before, floor()?);
         ratios.push(rate / floor);
         rates.push(rate);

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use super::report::{Aim, Line};
 use crate::World;
-use crate::proc_fs::{cpu_time_exact, with_command};
+use crate::proc_fs::{cpu_time, with_command};
 
 /// How long the watched bench runs: two lease renewals fall into it.
 const BENCH: Duration = Duration::from_secs(15);
@@ -25,9 +25,9 @@ pub fn agent_cpu_in_a_round() -> Result<Vec<Line>> {
     std::thread::sleep(EDGE);
     let launchers = launchers(agent.pid());
     let used = || -> Result<Duration> {
-        let mut total = cpu_time_exact(agent.pid())?;
+        let mut total = cpu_time(agent.pid())?;
         for pid in &launchers {
-            total += cpu_time_exact(*pid)?;
+            total += cpu_time(*pid)?;
         }
         Ok(total)
     };
