@@ -56,8 +56,8 @@ pub(crate) enum LinkEvent {
 pub(crate) struct Greeting {
     /// Always first.
     pub(crate) hello: AgentMessage,
-    /// Everything that matters.
-    pub(crate) messages: mpsc::Receiver<AgentMessage>,
+    /// Everything that matters; what comes together goes out together.
+    pub(crate) messages: mpsc::Receiver<Vec<AgentMessage>>,
     /// Pieces of logs: sent when nothing else waits.
     pub(crate) logs: mpsc::Receiver<AgentMessage>,
     /// The driver gives the connection up.
@@ -125,10 +125,8 @@ impl Link {
             return Ending::Over;
         }
         let Ok(Greeting { hello, messages, logs, hang_up }) = greeting.await else { return Ending::Over };
-        let rest =
-            select_with_strategy(ReceiverStream::new(messages), ReceiverStream::new(logs), |(): &mut ()| {
-                PollNext::Left
-            });
+        let messages = ReceiverStream::new(messages).flat_map(futures::stream::iter);
+        let rest = select_with_strategy(messages, ReceiverStream::new(logs), |(): &mut ()| PollNext::Left);
         let outgoing = tokio_stream::once(hello).chain(rest);
         let mut client = AgentLinkClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let mut incoming = match timeout(ANSWER_BOUND, client.attach(outgoing)).await {

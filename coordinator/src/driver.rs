@@ -12,7 +12,10 @@ use darwin_coordinator_core::{
     Action, Answer, Caller, Core, Event, LinkId, Now, Refusal, RestoredJob, Submission, ToAgent,
 };
 use darwin_proto::v1;
-use darwin_shared::ids::JobId;
+use darwin_proto::v1::coordinator_message::Body;
+use darwin_shared::fleet::AgentFacts;
+use darwin_shared::ids::{AttemptId, JobId};
+use darwin_shared::state::{JobState, Outcome};
 use rand::Rng;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -20,14 +23,14 @@ use tracing::{debug, error, warn};
 
 use crate::handle::{INPUTS, Input, LinkSender, Query, Reply};
 use crate::rpc::view;
-use crate::stores::{ArchiveQueue, CommitError, Kind, Ledger, RecordError, StoredWrite, decode_job, encode};
+use crate::stores::{AaJob, ArchiveQueue, CommitError, Kind, Ledger, RecordError, StoredWrite, decode_job, encode};
 
 /// Inputs that are stepped before one commit. More would only delay the first of them.
 const BATCH_INPUTS: usize = 512;
 /// Unfinished jobs from which on commits are spaced out: below it every input is settled at once.
 const BUSY_JOBS: usize = 24;
 /// The least time from one commit to the next while busy. Agents hold work for longer than this, so nothing idles.
-const GATHER: std::time::Duration = std::time::Duration::from_millis(8);
+const GATHER: std::time::Duration = std::time::Duration::from_millis(24);
 /// Batches that go before a timer that is due: all that can have waited when it came due, for the renewal that it is
 /// about may be among them.
 const LATE_BATCHES: usize = INPUTS / BATCH_INPUTS + 1;
@@ -81,6 +84,8 @@ pub(crate) struct Driver {
     callers: BTreeMap<Caller, Reply>,
     next_caller: u64,
     links: BTreeMap<LinkId, LinkSender>,
+    /// What this step says to each agent.
+    said: BTreeMap<LinkId, Vec<v1::CoordinatorMessage>>,
     watchers: BTreeMap<JobId, Vec<watch::Sender<Option<v1::Job>>>>,
     finished_watchers: Vec<(String, mpsc::Sender<v1::FinishedJob>)>,
     /// Who wants to see the state, once it is on disk.
@@ -117,6 +122,7 @@ impl Driver {
             callers: BTreeMap::new(),
             next_caller: 0,
             links: BTreeMap::new(),
+            said: BTreeMap::new(),
             watchers: BTreeMap::new(),
             finished_watchers: Vec::new(),
             lookers: Vec::new(),
@@ -205,6 +211,7 @@ impl Driver {
         for action in actions.drain(..) {
             self.perform(action);
         }
+        self.speak();
         Ok(())
     }
 
@@ -281,7 +288,7 @@ impl Driver {
             .and_then(|job| job.live.as_ref())
             .and_then(|live| self.core.agent(&live.agent))
             .and_then(|agent| agent.link);
-        link.and_then(|link| self.links.get(&link)).is_some_and(|out| out.try_send(Ok(message)).is_ok())
+        link.and_then(|link| self.links.get(&link)).is_some_and(|out| out.try_send(Ok(vec![message])).is_ok())
     }
 
     fn watch(&mut self, id: JobId, out: watch::Sender<Option<v1::Job>>) {
@@ -321,6 +328,7 @@ impl Driver {
             Action::Send { link, message } => self.send(link, message),
             Action::Close { link, why } => {
                 debug!(link = link.0, %why, "closing a link");
+                self.speak();
                 if let Some(out) = self.links.remove(&link) {
                     // A full queue means that the agent will see the stream's end instead.
                     let _ = out.try_send(Err(tonic::Status::aborted(why)));
@@ -328,7 +336,10 @@ impl Driver {
             }
             Action::Archive(round) => self.archive.put(*round),
             Action::JobChanged(job) => self.job_changed(job),
-            Action::JobFinished(job) => self.job_finished(job),
+            Action::JobFinished(job) => {
+                self.archive_if_same_code(job);
+                self.job_finished(job);
+            }
         }
     }
 
@@ -340,13 +351,26 @@ impl Driver {
     }
 
     fn send(&mut self, link: LinkId, message: ToAgent) {
-        let Some(out) = self.links.get(&link) else { return };
-        if out.try_send(Ok(view::to_agent(message))).is_err() {
-            warn!(
-                link = link.0,
-                "an agent does not read what it is sent: cutting its link, it will reconcile"
-            );
-            self.links.remove(&link);
+        let said = self.said.entry(link).or_default();
+        if let ToAgent::Release { attempt } = &message {
+            // Released, it needs no word on its rounds.
+            let attempt = attempt.to_string();
+            said.retain(|said| !matches!(&said.body, Some(Body::Ack(ack)) if ack.attempt_id == attempt));
+        }
+        said.push(view::to_agent(message));
+    }
+
+    /// Sends what was said, all of it together to each agent.
+    fn speak(&mut self) {
+        for (link, said) in std::mem::take(&mut self.said) {
+            let Some(out) = self.links.get(&link) else { continue };
+            if out.try_send(Ok(said)).is_err() {
+                warn!(
+                    link = link.0,
+                    "an agent does not read what it is sent: cutting its link, it will reconcile"
+                );
+                self.links.remove(&link);
+            }
         }
     }
 
@@ -366,6 +390,25 @@ impl Driver {
         if finished {
             self.watchers.remove(&id);
         }
+    }
+
+    /// A verdict on identical code says how noisy its box is and whether the gate keeps its promise.
+    fn archive_if_same_code(&self, id: JobId) {
+        let Some(job) = self.core.job(id).filter(|job| job.spec().work.is_same_on_both_sides()) else { return };
+        let (JobState::Finished(Outcome::Judged(verdict)), Some(attempt)) =
+            (&job.record.state, job.record.attempts.last())
+        else {
+            return;
+        };
+        let facts = self.core.agent(&attempt.agent).and_then(|agent| agent.facts.as_ref());
+        self.archive.put_aa(AaJob {
+            attempt: AttemptId { job: id, number: attempt.number },
+            spec: job.spec().clone(),
+            agent: attempt.agent.clone(),
+            fingerprint: facts.map(AgentFacts::fingerprint).unwrap_or_default(),
+            verdict: verdict.clone(),
+            finished_unix_ms: job.record.finished_unix_ms,
+        });
     }
 
     fn job_finished(&mut self, id: JobId) {

@@ -15,9 +15,10 @@ use crate::stores::Ledger;
 /// Inputs that may wait for the loop. At a few microseconds each it is a few milliseconds of work; whoever sends beyond
 /// it waits, which is the back-pressure on clients and agents.
 pub(crate) const INPUTS: usize = 4096;
-/// Messages that may wait for one agent. An agent that reads more slowly is cut off and reconciles when it is back.
-pub(crate) const LINK_MESSAGES: usize = 4096;
-/// Finished jobs that may wait for one watcher; a slower watcher is told that it missed some.
+/// Batches of messages that may wait for one agent. An agent that reads more slowly is cut off and reconciles when it
+/// is back.
+pub(crate) const LINK_BATCHES: usize = 1024;
+/// Finished jobs that may wait for one watcher; a slower watcher is told that it fell behind.
 pub(crate) const FINISHED_MESSAGES: usize = 16_384;
 
 /// Something for the loop to do.
@@ -56,7 +57,8 @@ pub struct Submit {
 }
 
 pub(crate) type Reply = oneshot::Sender<Result<Answer, Refusal>>;
-pub(crate) type LinkSender = mpsc::Sender<Result<v1::CoordinatorMessage, tonic::Status>>;
+/// What was said in one step goes out together: waking an agent costs more than what it is told.
+pub(crate) type LinkSender = mpsc::Sender<Result<Vec<v1::CoordinatorMessage>, tonic::Status>>;
 pub(crate) type Query = Box<dyn FnOnce(&Core, &mut dyn Ledger, Now) + Send>;
 
 /// The loop is gone: the coordinator is shutting down, or its ledger failed.
@@ -96,6 +98,11 @@ impl Handle {
     /// A number for a new connection.
     pub(crate) fn new_link(&self) -> LinkId {
         LinkId(self.links.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Whether the loop has ended: what it fed ends with it.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.inputs.is_closed()
     }
 
     pub(crate) async fn send(&self, input: Input) -> Result<(), Stopping> {

@@ -1,7 +1,7 @@
 //! Doing what the machine says, and telling it what came of it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use darwin_agent_core::cpu_alloc::Granted;
 use darwin_agent_core::machine::{Action, Event};
@@ -9,6 +9,7 @@ use darwin_proto::v1::agent_message::Body;
 use darwin_shared::attempt::{AttemptEvent, AttemptUpdate};
 use darwin_shared::ids::{AttemptId, Epoch};
 use tokio::task::{Id, JoinError};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Done, Driver, Job, Turning};
@@ -94,8 +95,9 @@ impl Driver {
             self.write_spool(turning);
         }
         self.settle_cores();
-        self.busy.store(self.machine.live().next().is_some(), Ordering::Relaxed);
-        if !turning.outbox.send() {
+        let live = self.machine.live().count();
+        self.busy.store(live > 0, Ordering::Relaxed);
+        if !turning.outbox.send(live, Instant::now()) {
             tracing::warn!(
                 "the coordinator reads nothing; it is told everything anew on the next connection"
             );
@@ -195,6 +197,8 @@ impl Driver {
                     logs: Arc::clone(&job.logs),
                     started: Arc::clone(&job.started),
                     stop: job.stop.clone(),
+                    plugin: self.plugin.clone(),
+                    pairing: OnceLock::new(),
                 }));
                 Event::CoresTaken { attempt }
             }

@@ -10,6 +10,7 @@ mod outbox;
 mod tails;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
@@ -42,6 +43,8 @@ use tails::Tails;
 const TURN_EVENTS: usize = 256;
 /// How often the sensor is read while nothing is measured.
 const SENSE_EVERY: Duration = Duration::from_secs(30);
+/// How soon the first reading, which knows no shares of time yet, is followed by one that does.
+const SENSE_SECOND: Duration = Duration::from_millis(200);
 /// How old a reading may be that speaks for an attempt to begin.
 const SENSE_FRESH: Duration = Duration::from_secs(5);
 /// Words from tasks that wait for the loop: every slot and stager says a few for each attempt.
@@ -104,6 +107,8 @@ pub(crate) struct Driver {
     pub(crate) slots: Vec<Arc<Mutex<Slot>>>,
     pub(crate) stagers: Vec<Arc<Mutex<Slot>>>,
     pub(crate) folders: Arc<Folders>,
+    /// Where the plugin for pytest is.
+    pub(crate) plugin: Option<Arc<Path>>,
     pub(crate) connection: Connection,
     pub(crate) link: mpsc::Receiver<LinkEvent>,
     pub(crate) busy: Arc<AtomicBool>,
@@ -194,6 +199,7 @@ impl Driver {
     async fn wait(&mut self, turning: &mut Turning) {
         let wake = self.machine.wake_at().map(|at| turning.origin + at);
         let idle = !self.machine.is_busy();
+        let sense_every = if self.senses.know_shares() { SENSE_EVERY } else { SENSE_SECOND };
         tokio::select! {
             Some(event) = self.link.recv() => {
                 self.heard(turning, event);
@@ -208,7 +214,9 @@ impl Driver {
                 Progress::Placed(attempt) => Self::tell_running(turning, attempt),
             },
             () = sleep_until(wake) => self.step(turning, Event::Woken),
-            () = tokio::time::sleep_until(turning.sensed_at + SENSE_EVERY), if idle => {
+            // The turn's end sends it.
+            () = sleep_until(turning.outbox.due_at()) => {}
+            () = tokio::time::sleep_until(turning.sensed_at + sense_every), if idle => {
                 if self.sense(turning) {
                     turning.outbox.sensor(&self.sensor);
                 }

@@ -10,7 +10,7 @@ use darwin_shared::attempt::{AttemptEnd, AttemptUpdate};
 use darwin_shared::fleet::{AgentFacts, SensorReport};
 use darwin_shared::ids::{AgentId, AttemptId, Epoch};
 use darwin_shared::round::RoundResult;
-use futures::Stream;
+use futures::{Stream, StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -19,7 +19,7 @@ use v1::agent_message::Body;
 
 use super::logs::LogRelay;
 use super::status::ToStatus;
-use crate::handle::{Handle, Input, LINK_MESSAGES};
+use crate::handle::{Handle, Input, LINK_BATCHES};
 
 /// An agent says hello as soon as it is connected; a peer that does not is none.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -142,13 +142,17 @@ impl v1::agent_link_server::AgentLink for LinkService {
         };
         let hello = hello(first)?;
         let link = self.handle.new_link();
-        let (out, outgoing) = mpsc::channel(LINK_MESSAGES);
+        let (out, outgoing) = mpsc::channel(LINK_BATCHES);
         let agent = hello.agent.clone();
         info!(%agent, "agent connected");
         let up = Input::LinkUp { link, hello: Box::new(hello), out };
         self.handle.send(up).await.map_err(|e| e.to_status())?;
         // Ends with the stream: reading fails once the peer or the server is gone.
         tokio::spawn(self.clone().listen(link, agent, messages));
-        Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
+        let messages = ReceiverStream::new(outgoing).flat_map(|batch| match batch {
+            Ok(batch) => stream::iter(batch).map(Ok).left_stream(),
+            Err(why) => stream::once(std::future::ready(Err(why))).right_stream(),
+        });
+        Ok(Response::new(Box::pin(messages)))
     }
 }
