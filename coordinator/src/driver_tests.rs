@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use darwin_coordinator_core::action::ArchiveRound;
 use darwin_coordinator_core::{Answer, Core, Refusal, Settings};
 use darwin_shared::spec::JobSpec;
 use darwin_shared::state::JobState;
@@ -13,13 +12,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{Clock, Driver, DriverError, coalesce};
 use crate::handle::{INPUTS, Input, Query, Submit};
 use crate::stores::{
-    Archive, ArchiveError, ArchiveQueue, Change, CommitError, HistoryPoint, HistoryQuery, Kind, Ledger,
-    LedgerError, MemoryLedger, Stored, StoredWrite,
+    ArchiveQueue, Change, CommitError, Kind, Ledger, LedgerError, MemoryArchive, MemoryLedger, Stored,
+    StoredWrite,
 };
-
-#[path = "../core/tests/sim/jobs.rs"]
-#[expect(dead_code, reason = "of these specs and rounds only some are wanted here")]
-mod jobs;
+use crate::test_jobs as jobs;
 
 /// A ledger that counts its commits and takes only so many.
 struct Counted {
@@ -53,24 +49,13 @@ impl Ledger for Counted {
     }
 }
 
-struct NoArchive;
-
-impl Archive for NoArchive {
-    fn put(&mut self, _: &[ArchiveRound]) -> Result<(), ArchiveError> {
-        Ok(())
-    }
-
-    fn history(&mut self, _: &HistoryQuery) -> Result<Vec<HistoryPoint>, ArchiveError> {
-        Ok(Vec::new())
-    }
-}
-
 /// Where inputs go, and the loop that will take them; with the commits that it has made.
 fn driver(settings: Settings, commits_max: usize) -> (mpsc::Sender<Input>, Driver, Arc<AtomicUsize>) {
     let (inputs, queue) = mpsc::channel(INPUTS);
     let commits = Arc::new(AtomicUsize::new(0));
     let ledger = Counted { ledger: MemoryLedger::default(), commits: commits.clone(), commits_max };
-    let (archive, _, _) = ArchiveQueue::start(Box::new(NoArchive), Box::new(NoArchive)).unwrap();
+    let (archive, _, _) =
+        ArchiveQueue::start(Box::new(MemoryArchive::default()), Box::new(MemoryArchive::default())).unwrap();
     let driver = Driver::new(Core::new(settings), Box::new(ledger), archive, queue, Clock::start());
     (inputs, driver, commits)
 }

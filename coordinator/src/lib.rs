@@ -10,6 +10,10 @@ mod health;
 mod rpc;
 mod server;
 pub mod stores;
+#[cfg(test)]
+#[path = "../core/tests/sim/jobs.rs"]
+#[expect(dead_code, reason = "of these specs and rounds only some are wanted here")]
+mod test_jobs;
 
 pub use config::{ConfigError, CoordinatorConfig};
 pub use driver::DriverError;

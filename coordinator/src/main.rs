@@ -1,7 +1,10 @@
 //! `darwin-coordinator`: reads its flags, runs until it is told to stop.
 
+use std::io::IsTerminal;
+
 use clap::Parser;
 use darwin_coordinator::{CoordinatorConfig, Server};
+use darwin_shared::text::may_colour;
 use tracing_subscriber::EnvFilter;
 
 /// The gRPC side needs little: the loop has a thread of its own, and trading boxes' neighbours want their cores.
@@ -10,7 +13,10 @@ const WORKERS: usize = 1;
 fn main() -> anyhow::Result<()> {
     let config = CoordinatorConfig::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let variable = |name| std::env::var_os(name);
+    let terminal = std::io::stderr().is_terminal();
+    let colours = may_colour(terminal, variable("NO_COLOR").as_deref(), variable("TERM").as_deref());
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
     runtime.block_on(async {
         let server = Server::start(config).await?;

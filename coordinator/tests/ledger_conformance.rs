@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use darwin_coordinator::stores::{
-    CommitError, Kind, Ledger, LedgerError, MemoryLedger, PAGE_MAX, SqliteLedger, Stored, StoredWrite,
+    CommitError, Kind, Ledger, LedgerError, MemoryLedger, PAGE_MAX, SqliteLedger, Stored, StoredWrite, load,
 };
 use proptest::prelude::*;
 
@@ -324,4 +324,18 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_restart_reads_the_agents_of_all_pages() {
+    each(|ledger| {
+        let record = r#"{"drained":true}"#;
+        let agents = (0..=PAGE_MAX).map(|n| write(Kind::Agent, &format!("box-{n:05}"), 0, record, true));
+        ledger.commit(&agents.collect::<Vec<_>>())?;
+        let restored = load(ledger, 10)?;
+        assert_eq!(restored.agents.len(), PAGE_MAX + 1);
+        let (last, version, record) = restored.agents.last().unwrap();
+        assert_eq!((last.as_str(), *version, record.drained), ("box-10000", 1, true));
+        Ok(())
+    });
 }

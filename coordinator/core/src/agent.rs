@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use darwin_shared::fleet::{AgentFacts, SensorReport, SensorStatus};
-use darwin_shared::ids::{AgentId, AttemptId};
+use darwin_shared::ids::{AgentId, AttemptId, JobId};
 use darwin_shared::spec::JobSpec;
 use darwin_shared::state::AgentState;
 
@@ -29,8 +29,14 @@ pub struct Agent {
     pub drained: bool,
     /// The attempts granted to it that have not ended.
     pub attempts: BTreeSet<AttemptId>,
+    /// Waiting jobs that it declined.
+    pub(crate) declined: BTreeSet<JobId>,
+    /// Why its sensor made it decline; none once it offers again.
+    pub(crate) unwell: Option<String>,
     /// When it was last heard.
     pub heard_at: Duration,
+    /// The same in milliseconds since 1970, for people; 0 if it was not heard yet.
+    pub heard_unix_ms: u64,
 }
 
 impl Agent {
@@ -45,7 +51,10 @@ impl Agent {
             promised: Offer::default(),
             drained: false,
             attempts: BTreeSet::new(),
+            declined: BTreeSet::new(),
+            unwell: None,
             heard_at: now,
+            heard_unix_ms: 0,
         }
     }
 

@@ -1,19 +1,19 @@
 //! Matching: which waiting job goes to which agent.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
 use darwin_shared::ids::{AgentId, AttemptId, JobId};
 use darwin_shared::state::{AttemptOutcome, AttemptRecord, JobState, LossCause, Outcome};
 
 use crate::action::{Action, ToAgent};
-use crate::agent::{Agent, Needs};
+use crate::agent::Agent;
 use crate::event::{Now, Offer};
 use crate::live::Live;
 use crate::state::Core;
 
-/// Jobs of one project and class that are looked at for one agent: beyond those that the agent declined, the first
-/// fits, so more than this many declined ones are left for another turn.
-const DECLINED_SKIP_MAX: usize = 32;
-/// Attempts that a job may have in all, those included that no one is to blame for: a job that is refused that often
-/// will not run.
+/// Attempts that a job may have in all, those included that an agent gave back: a job that comes back that often will
+/// not run.
 const ATTEMPTS_RECORDED_MAX: usize = 100;
 
 impl Core {
@@ -22,25 +22,20 @@ impl Core {
         if !std::mem::take(&mut self.dispatch_wanted) || self.queue.len() == 0 {
             return;
         }
-        let mut takers: Vec<AgentId> = self.takers();
-        while self.queue.len() > 0 && !takers.is_empty() {
-            // The emptiest agent first, so that jobs spread over boxes before they queue up on one.
-            takers.sort_by_key(|id| self.agents.get(id).map(emptiness));
-            let Some((index, job)) =
-                takers.iter().enumerate().find_map(|(index, agent)| Some((index, self.pick(agent)?)))
-            else {
-                return;
-            };
-            let agent = takers[index].clone();
+        // The emptiest agent first, so that jobs spread over boxes before they queue up on one.
+        let takers = self.agents.values().filter(|agent| agent.takes_work());
+        let mut takers: BTreeSet<(Emptiness, AgentId)> =
+            takers.map(|agent| (emptiness(agent), agent.id.clone())).collect();
+        while self.queue.len() > 0
+            && let Some((_, agent)) = takers.pop_first()
+        {
+            // Who finds nothing now finds nothing later: only less will be waiting.
+            let Some(job) = self.pick(&agent) else { continue };
             self.grant(now, job, &agent, out);
-            // Agents before the chosen one found nothing, and only less is waiting now.
-            takers.drain(..index);
-            takers.retain(|id| self.agents.get(id).is_some_and(Agent::takes_work));
+            if let Some(entry) = self.agents.get(&agent).filter(|entry| entry.takes_work()) {
+                takers.insert((emptiness(entry), agent));
+            }
         }
-    }
-
-    fn takers(&self) -> Vec<AgentId> {
-        self.agents.values().filter(|agent| agent.takes_work()).map(|agent| agent.id.clone()).collect()
     }
 
     /// The job that should go to this agent first.
@@ -48,12 +43,8 @@ impl Core {
         let facts = self.agents.get(agent)?.facts.as_ref()?;
         self.queue
             .classes()
-            .filter(|needs| needs.matched_by(facts).is_ok())
-            .filter_map(|needs| {
-                self.queue.first(needs, DECLINED_SKIP_MAX, |job| {
-                    self.jobs.get(&job).is_some_and(|job| !job.declined_by.contains(agent))
-                })
-            })
+            .filter(|class| class.needs.matched_by(facts).is_ok() && !class.declined_by.contains(agent))
+            .filter_map(|class| self.queue.first(class))
             .min()
             .map(|place| place.job)
     }
@@ -75,7 +66,13 @@ impl Core {
             }
         };
         let number = job.record.attempts.last().map_or(1, |attempt| attempt.number + 1);
-        job.record.attempts.push(AttemptRecord { number, epoch, agent: agent.clone(), outcome: None });
+        job.record.attempts.push(AttemptRecord {
+            number,
+            epoch,
+            agent: agent.clone(),
+            outcome: None,
+            pairing: None,
+        });
         job.record.state = JobState::Active;
         job.live = Some(Box::new(live));
         Self::write_job(job, out);
@@ -93,31 +90,18 @@ impl Core {
     pub(crate) fn lose(&mut self, now: Now, id: JobId, cause: &LossCause, out: &mut Vec<Action>) {
         self.detach(id);
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let why = cause.to_string();
         if let Some(attempt) = job.record.attempts.last_mut() {
-            if let LossCause::Refused(_) = *cause {
-                job.declined_by.insert(attempt.agent.clone());
-            }
             attempt.outcome = Some(AttemptOutcome::Lost(cause.clone()));
-        }
-        if is_busy(cause) {
-            job.declined_by.clear();
         }
         if let Some(by) = job.record.cancel.clone() {
             self.finish(now, id, None, Outcome::Cancelled { by }, out);
             return;
         }
-        let needs = Needs::of(&job.submitted.spec);
-        let nobody_left = !job.declined_by.is_empty()
-            && !self.agents.values().any(|agent| {
-                !job.declined_by.contains(&agent.id)
-                    && agent.facts.as_ref().is_some_and(|facts| needs.matched_by(facts).is_ok())
-            });
-        let spent = nobody_left
-            || job.attempts_spent() >= job.submitted.spec.attempts
+        let spent = job.attempts_spent() >= job.submitted.spec.attempts
             || job.agents_lost() >= self.settings.agents_lost_max
             || job.record.attempts.len() >= ATTEMPTS_RECORDED_MAX;
         if spent {
+            let why = format!("infrastructure failed too often; the last attempt: {cause}");
             self.finish(now, id, None, Outcome::Parked { why }, out);
             return;
         }
@@ -129,10 +113,8 @@ impl Core {
 }
 
 /// Sorts agents: most free cores first, then fewest attempts.
-fn emptiness(agent: &Agent) -> (std::cmp::Reverse<u32>, usize) {
-    (std::cmp::Reverse(agent.room().free_cores), agent.attempts.len())
-}
+type Emptiness = (Reverse<u32>, usize);
 
-fn is_busy(cause: &LossCause) -> bool {
-    matches!(cause, LossCause::Refused(darwin_shared::state::RefusalCause::Busy))
+fn emptiness(agent: &Agent) -> Emptiness {
+    (Reverse(agent.room().free_cores), agent.attempts.len())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use darwin_shared::state::{JobState, Phase};
 
-use crate::agent::{Agent, Needs};
+use crate::agent::Agent;
 use crate::event::Offer;
 use crate::state::Core;
 
@@ -13,8 +13,7 @@ impl Core {
     pub fn check_invariants(&self) -> Result<(), String> {
         let mut queued = 0;
         for job in self.jobs.values() {
-            let waits =
-                self.queue.contains(&Needs::of(job.spec()), job.spec().priority, &job.spec().project, job.id);
+            let waits = self.queue.contains(&job.class(), job.spec().priority, &job.spec().project, job.id);
             match &job.record.state {
                 JobState::Queued => {
                     queued += 1;
@@ -42,6 +41,12 @@ impl Core {
                     return Err(format!("job {} is finished and among the unfinished", job.id));
                 }
             }
+            for agent in job.declined_by.keys() {
+                let known = self.agents.get(agent).is_some_and(|agent| agent.declined.contains(&job.id));
+                ensure(known, || {
+                    format!("job {} was declined by {agent}, which does not know of it", job.id)
+                })?;
+            }
             self.check_epochs(job)?;
         }
         ensure(queued == self.queue.len(), || "the queue's length is off".to_owned())?;
@@ -49,6 +54,10 @@ impl Core {
         ensure(self.lost_timers.len() == live, || "a lease timer belongs to no attempt".to_owned())?;
         for agent in self.agents.values() {
             self.check_promises(agent)?;
+            for id in &agent.declined {
+                let known = self.jobs.get(id).is_some_and(|job| job.declined_by.contains_key(&agent.id));
+                ensure(known, || format!("agent {} declined {id}, which does not know of it", agent.id))?;
+            }
             for attempt in &agent.attempts {
                 let held = self.jobs.get(&attempt.job).is_some_and(|job| job.live_id() == Some(*attempt));
                 ensure(held, || format!("agent {} is said to have {attempt}, which is not live", agent.id))?;

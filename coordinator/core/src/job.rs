@@ -1,14 +1,16 @@
 //! A job in the core's memory.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use darwin_shared::ids::{AttemptId, JobId};
+use darwin_shared::ids::{AgentId, AttemptId, JobId};
 use darwin_shared::spec::JobSpec;
 use darwin_shared::state::{AttemptOutcome, LossCause, RefusalCause};
 
+use crate::agent::Needs;
 use crate::live::Live;
+use crate::queue::Class;
 use crate::record::{JobRecord, SpecRecord};
 
 /// A job: what the ledger has of it, and what only memory needs.
@@ -24,8 +26,8 @@ pub struct Job {
     pub version: u64,
     /// When this coordinator began to wait for an agent for it.
     pub waiting_since: Duration,
-    /// Agents that declined it for good.
-    pub declined_by: BTreeSet<darwin_shared::ids::AgentId>,
+    /// Agents that declined it, and why: they are asked again when something about them changes.
+    pub declined_by: BTreeMap<AgentId, RefusalCause>,
     /// The attempt under way.
     pub live: Option<Box<Live>>,
 }
@@ -41,8 +43,16 @@ impl Job {
         self.record.live_attempt().map(|attempt| AttemptId { job: self.id, number: attempt.number })
     }
 
-    /// Attempts that count against the job's budget of attempts: all that were lost but for those that the agent
-    /// declined because it was busy.
+    /// Which agents can take it.
+    pub(crate) fn class(&self) -> Class {
+        Class {
+            needs: Needs::of(&self.submitted.spec),
+            declined_by: self.declined_by.keys().cloned().collect(),
+        }
+    }
+
+    /// Attempts that count against the job's budget of attempts: all that were lost but for those that an agent
+    /// declined or gave back.
     pub fn attempts_spent(&self) -> u32 {
         count(self.losses().filter(|cause| !is_free(cause)))
     }
@@ -66,13 +76,8 @@ impl Job {
 
 fn is_free(cause: &LossCause) -> bool {
     match cause {
-        LossCause::Refused(RefusalCause::Busy | RefusalCause::StaleEpoch) | LossCause::Drained => true,
-        LossCause::Refused(
-            RefusalCause::Policy(_) | RefusalCause::Unsupported(_) | RefusalCause::Unhealthy(_),
-        )
-        | LossCause::AgentSilent
-        | LossCause::AgentRestarted
-        | LossCause::Box(_) => false,
+        LossCause::Refused(_) | LossCause::Drained => true,
+        LossCause::AgentSilent | LossCause::AgentRestarted | LossCause::Box(_) => false,
     }
 }
 

@@ -7,6 +7,7 @@
 
 pub mod action;
 pub mod agent;
+mod decline;
 mod dispatch;
 pub mod event;
 mod invariants;

@@ -1,13 +1,13 @@
 //! Agents come, speak and go.
 
+use std::collections::BTreeSet;
+
 use darwin_shared::attempt::{AttemptEnd, AttemptEvent, AttemptUpdate};
 use darwin_shared::fleet::SensorReport;
 use darwin_shared::ids::{AgentId, AttemptId, Epoch, JobId};
 use darwin_shared::round::RoundResult;
 use darwin_shared::spec::JobSpec;
-use darwin_shared::state::{
-    AttemptOutcome, Failure, FailureCause, LossCause, Outcome, Phase, RefusalCause, Stage,
-};
+use darwin_shared::state::{AttemptOutcome, Failure, FailureCause, LossCause, Outcome, Phase, Stage};
 
 use crate::action::{Action, ArchiveRound, ToAgent};
 use crate::agent::Agent;
@@ -25,6 +25,9 @@ impl Core {
         }
         self.links.insert(link, id.clone());
         let drained = self.agent_records.get(&id).is_some_and(|(_, record)| record.drained);
+        self.forget_the_long_gone(now);
+        // Whatever made it decline may be gone with its old connection.
+        self.ask_again(&id);
         let (known, promised) =
             self.agents.remove(&id).map(|agent| (agent.attempts, agent.promised)).unwrap_or_default();
         let agent = Agent {
@@ -36,7 +39,10 @@ impl Core {
             promised,
             drained,
             attempts: known,
+            declined: BTreeSet::new(),
+            unwell: None,
             heard_at: now.mono,
+            heard_unix_ms: now.unix_ms,
         };
         self.agents.insert(id.clone(), agent);
 
@@ -72,13 +78,13 @@ impl Core {
         held: &[HeldAttempt],
         out: &mut Vec<Action>,
     ) {
-        let has = |attempt: AttemptId| held.iter().any(|held| held.attempt == attempt);
+        let has: BTreeSet<AttemptId> = held.iter().map(|held| held.attempt).collect();
         let forgotten: Vec<JobId> = self
             .agents
             .get(agent)
             .into_iter()
             .flat_map(|entry| entry.attempts.iter())
-            .filter(|attempt| !has(**attempt))
+            .filter(|attempt| !has.contains(attempt))
             .map(|attempt| attempt.job)
             .collect();
         for job in forgotten {
@@ -148,6 +154,9 @@ impl Core {
         // What is promised was on its way when the agent made this offer: it still counts against it.
         if let Some(entry) = self.agents.get_mut(agent) {
             entry.offer = offer;
+            if offer.credits > 0 {
+                entry.unwell = None;
+            }
             self.dispatch_wanted |= entry.takes_work();
         }
     }
@@ -167,9 +176,12 @@ impl Core {
     }
 
     pub(crate) fn sensed(&mut self, agent: &AgentId, report: SensorReport) {
-        if let Some(entry) = self.agents.get_mut(agent) {
-            entry.sensor = report;
-            self.dispatch_wanted |= entry.takes_work();
+        let Some(entry) = self.agents.get_mut(agent) else { return };
+        let changed = entry.sensor.status != report.status;
+        entry.sensor = report;
+        self.dispatch_wanted |= entry.takes_work();
+        if changed {
+            self.ask_again(agent);
         }
     }
 
@@ -210,7 +222,7 @@ impl Core {
         }
         self.extend_lease(now, attempt.job);
         if let AttemptEvent::Refused(cause) = event {
-            self.refused(now, agent, attempt, cause, out);
+            self.declined(now, agent, attempt.job, cause, out);
             return;
         }
         self.accepted(attempt.job);
@@ -254,27 +266,6 @@ impl Core {
             | AttemptEvent::Running { .. } => ToAgent::Cancel { attempt, epoch },
         };
         out.push(Action::Send { link, message });
-    }
-
-    fn refused(
-        &mut self,
-        now: Now,
-        agent: &AgentId,
-        attempt: AttemptId,
-        cause: RefusalCause,
-        out: &mut Vec<Action>,
-    ) {
-        let wants_nothing = match cause {
-            RefusalCause::Busy | RefusalCause::Unhealthy(_) => true,
-            // It declines this job, not the next: and of an offer that did not change it will not speak again.
-            RefusalCause::Policy(_) | RefusalCause::Unsupported(_) | RefusalCause::StaleEpoch => false,
-        };
-        if let Some(entry) = self.agents.get_mut(agent)
-            && wants_nothing
-        {
-            entry.offer = Offer::default();
-        }
-        self.lose(now, attempt.job, &LossCause::Refused(cause), out);
     }
 
     pub(crate) fn round_came(

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
+use darwin_gate::mser::WarmUps;
 use darwin_gate::{Block, EndOfData, Gate, LookReport, Observation, Order, SeriesKey, Step, Verdict, order};
 use darwin_shared::ids::{AgentId, Epoch};
-use darwin_shared::round::RoundResult;
+use darwin_shared::round::{Pairing, RoundResult};
 use darwin_shared::spec::{Arm, JobSpec, Work};
 use darwin_shared::state::{MeasuredSeries, Outcome, Phase};
 use thiserror::Error;
@@ -84,6 +85,10 @@ pub struct Live {
     pub progress: String,
     /// The next look of the gate, in rounds; 0 if there is none.
     pub next_look: u32,
+    /// How the pairs are run, by the newest round that told.
+    pub pairing: Option<Pairing>,
+    /// What the rounds told of their warm-up.
+    warm_ups: WarmUps,
     sink: Sink,
 }
 
@@ -118,13 +123,15 @@ impl Live {
             rounds: 0,
             progress: String::new(),
             next_look,
+            pairing: None,
+            warm_ups: WarmUps::default(),
             sink,
         })
     }
 
     /// Folds the round that is due. Rounds before it are the caller's to ignore, rounds after it to ask again.
     pub fn fold(&mut self, spec: &JobSpec, result: &RoundResult) -> Result<Folded, FoldError> {
-        let folded = match &mut self.sink {
+        let mut folded = match &mut self.sink {
             Sink::Gate(gate) => {
                 let block = block_of(spec.seed, result)?;
                 match gate.push(&block).map_err(|e| FoldError::Values(e.to_string()))? {
@@ -143,8 +150,13 @@ impl Live {
                 Folded::Continue
             }
         };
-        if let Folded::Decided(_) = folded {
+        self.warm_ups.add_round(&result.warm_ups);
+        if let Folded::Decided(verdict) = &mut folded {
+            verdict.notes.extend(self.warm_ups.notes());
             self.sink = Sink::Decided;
+        }
+        if result.pairing.is_some() {
+            self.pairing.clone_from(&result.pairing);
         }
         self.rounds += 1;
         self.phase = Phase::Running { round: self.rounds };
@@ -160,7 +172,9 @@ impl Live {
                 } else {
                     EndOfData::TimeBudget
                 };
-                Some(Outcome::Judged(Box::new(gate.finish(why))))
+                let mut verdict = gate.finish(why);
+                verdict.notes.extend(self.warm_ups.notes());
+                Some(Outcome::Judged(Box::new(verdict)))
             }
             Sink::Decided => None,
             Sink::Columns(columns) => Some(Outcome::Measured(columns.iter().map(summed_up).collect())),
@@ -211,6 +225,7 @@ fn block_of(seed: u64, result: &RoundResult) -> Result<Block, FoldError> {
         order,
         baseline: baseline.observations.clone(),
         challenger: challenger.observations.clone(),
+        builds: darwin_gate::Builds::default(),
     })
 }
 

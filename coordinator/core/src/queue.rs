@@ -1,14 +1,23 @@
-//! The jobs that wait: by needs, then priority, then fairness between projects, then age.
+//! The jobs that wait: by class, then priority, then fairness between projects, then age.
 //!
-//! Jobs with equal needs share a class, so that finding work for an agent asks each class once and never walks
-//! past ten thousand jobs that the agent cannot take.
+//! Jobs that the same agents can take share a class, so that finding work for an agent asks each class once and never
+//! walks past ten thousand jobs that the agent cannot take or has declined.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use darwin_shared::ids::{JobId, ProjectName};
+use darwin_shared::ids::{AgentId, JobId, ProjectName};
 
 use crate::agent::Needs;
+
+/// Which agents can take a job.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Class {
+    /// What it asks of an agent.
+    pub(crate) needs: Needs,
+    /// Agents that are not asked again for now.
+    pub(crate) declined_by: BTreeSet<AgentId>,
+}
 
 /// Where a job stands in the queue: smaller goes first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +35,7 @@ type Lanes = BTreeMap<Reverse<i32>, BTreeMap<ProjectName, BTreeSet<JobId>>>;
 /// The jobs that wait.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Queue {
-    classes: BTreeMap<Needs, Lanes>,
+    classes: BTreeMap<Class, Lanes>,
     len: usize,
     active: BTreeMap<ProjectName, u32>,
 }
@@ -36,8 +45,8 @@ impl Queue {
         self.len
     }
 
-    pub(crate) fn push(&mut self, needs: Needs, priority: i32, project: &ProjectName, job: JobId) {
-        let lane = self.classes.entry(needs).or_default().entry(Reverse(priority)).or_default();
+    pub(crate) fn push(&mut self, class: Class, priority: i32, project: &ProjectName, job: JobId) {
+        let lane = self.classes.entry(class).or_default().entry(Reverse(priority)).or_default();
         let jobs = match lane.get_mut(project) {
             Some(jobs) => jobs,
             None => lane.entry(project.clone()).or_default(),
@@ -48,8 +57,8 @@ impl Queue {
     }
 
     /// Takes a job out; false if it was not waiting.
-    pub(crate) fn remove(&mut self, needs: &Needs, priority: i32, project: &ProjectName, job: JobId) -> bool {
-        let Some(lanes) = self.classes.get_mut(needs) else {
+    pub(crate) fn remove(&mut self, class: &Class, priority: i32, project: &ProjectName, job: JobId) -> bool {
+        let Some(lanes) = self.classes.get_mut(class) else {
             return false;
         };
         let Some(lane) = lanes.get_mut(&Reverse(priority)) else {
@@ -66,49 +75,37 @@ impl Queue {
             lanes.remove(&Reverse(priority));
         }
         if lanes.is_empty() {
-            self.classes.remove(needs);
+            self.classes.remove(class);
         }
         self.len -= usize::from(removed);
         removed
     }
 
-    pub(crate) fn contains(&self, needs: &Needs, priority: i32, project: &ProjectName, job: JobId) -> bool {
+    pub(crate) fn contains(&self, class: &Class, priority: i32, project: &ProjectName, job: JobId) -> bool {
         self.classes
-            .get(needs)
+            .get(class)
             .and_then(|lanes| lanes.get(&Reverse(priority)))
             .and_then(|lane| lane.get(project))
             .is_some_and(|jobs| jobs.contains(&job))
     }
 
-    pub(crate) fn classes(&self) -> impl Iterator<Item = &Needs> {
+    pub(crate) fn classes(&self) -> impl Iterator<Item = &Class> {
         self.classes.keys()
     }
 
-    /// The first job of a class that `wanted` accepts. Looks at `tries_max` jobs of a project at most.
-    pub(crate) fn first(
-        &self,
-        needs: &Needs,
-        tries_max: usize,
-        mut wanted: impl FnMut(JobId) -> bool,
-    ) -> Option<Place> {
-        for (priority, lane) in self.classes.get(needs)? {
-            let best = lane
-                .iter()
-                .filter_map(|(project, jobs)| {
-                    let job = jobs.iter().take(tries_max).copied().find(|job| wanted(*job))?;
-                    Some(Place { priority: *priority, project_active: self.active_of(project), job })
-                })
-                .min();
-            if best.is_some() {
-                return best;
-            }
-        }
-        None
+    /// The first job of a class.
+    pub(crate) fn first(&self, class: &Class) -> Option<Place> {
+        let (priority, lane) = self.classes.get(class)?.first_key_value()?;
+        let places = lane.iter().filter_map(|(project, jobs)| {
+            let job = *jobs.first()?;
+            Some(Place { priority: *priority, project_active: self.active_of(project), job })
+        });
+        places.min()
     }
 
     /// How many jobs of the same class would go first if agents came one by one.
-    pub(crate) fn position(&self, needs: &Needs, priority: i32, job: JobId) -> usize {
-        let Some(lanes) = self.classes.get(needs) else {
+    pub(crate) fn position(&self, class: &Class, priority: i32, job: JobId) -> usize {
+        let Some(lanes) = self.classes.get(class) else {
             return 0;
         };
         lanes
@@ -148,8 +145,8 @@ impl Queue {
 mod tests {
     use super::*;
 
-    fn needs() -> Needs {
-        Needs::default_for_tests()
+    fn class() -> Class {
+        Class { needs: Needs::default_for_tests(), declined_by: BTreeSet::new() }
     }
 
     fn project(name: &str) -> ProjectName {
@@ -163,14 +160,14 @@ mod tests {
     #[test]
     fn priority_goes_before_fairness_and_fairness_before_age() {
         let mut queue = Queue::default();
-        queue.push(needs(), 0, &project("a"), job(1));
-        queue.push(needs(), 0, &project("a"), job(2));
-        queue.push(needs(), 0, &project("b"), job(3));
-        queue.push(needs(), 5, &project("b"), job(4));
+        queue.push(class(), 0, &project("a"), job(1));
+        queue.push(class(), 0, &project("a"), job(2));
+        queue.push(class(), 0, &project("b"), job(3));
+        queue.push(class(), 5, &project("b"), job(4));
         let mut order = Vec::new();
-        while let Some(place) = queue.first(&needs(), 10, |_| true) {
+        while let Some(place) = queue.first(&class()) {
             let owner = if matches!(place.job, j if j == job(1) || j == job(2)) { "a" } else { "b" };
-            assert!(queue.remove(&needs(), place.priority.0, &project(owner), place.job));
+            assert!(queue.remove(&class(), place.priority.0, &project(owner), place.job));
             queue.attempt_began(&project(owner));
             order.push(place.job);
         }
@@ -183,10 +180,10 @@ mod tests {
     #[test]
     fn the_position_counts_what_goes_first() {
         let mut queue = Queue::default();
-        queue.push(needs(), 0, &project("a"), job(1));
-        queue.push(needs(), 0, &project("b"), job(2));
-        queue.push(needs(), 1, &project("b"), job(9));
-        assert_eq!(queue.position(&needs(), 0, job(2)), 2);
-        assert_eq!(queue.position(&needs(), 1, job(9)), 0);
+        queue.push(class(), 0, &project("a"), job(1));
+        queue.push(class(), 0, &project("b"), job(2));
+        queue.push(class(), 1, &project("b"), job(9));
+        assert_eq!(queue.position(&class(), 0, job(2)), 2);
+        assert_eq!(queue.position(&class(), 1, job(9)), 0);
     }
 }

@@ -1,6 +1,6 @@
 //! After a restart: the ledger's records become the core's state, and attempts wait for their agents to speak.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use darwin_shared::ids::{AgentId, AttemptId, JobId};
@@ -68,6 +68,9 @@ impl Core {
         for job in restored.jobs {
             core.restore_job(now, job, out);
         }
+        if !core.jobs.is_empty() {
+            core.fleet_known_at = Some(now.mono + core.settings.lease + core.settings.grace);
+        }
         core
     }
 
@@ -85,7 +88,7 @@ impl Core {
             record,
             version,
             waiting_since: Duration::ZERO,
-            declined_by: BTreeSet::new(),
+            declined_by: BTreeMap::new(),
             live: None,
         };
         match &job.record.state {

@@ -7,7 +7,7 @@ use darwin_shared::ids::{AgentId, Epoch, JobId};
 use darwin_shared::state::{AttemptOutcome, JobState, Outcome, Phase};
 
 use crate::action::{Action, Answer, Refusal};
-use crate::agent::{Agent, Needs};
+use crate::agent::Agent;
 use crate::event::{Caller, Event, FromAgent, LinkId, Now, Offer};
 use crate::job::Job;
 use crate::queue::Queue;
@@ -42,6 +42,8 @@ pub struct Core {
     pub(crate) lost_timers: BTreeSet<(Duration, JobId)>,
     /// When which waiting job expires.
     pub(crate) wait_timers: BTreeSet<(Duration, JobId)>,
+    /// Until when agents that were connected before a restart may still be on their way; none once they are not.
+    pub(crate) fleet_known_at: Option<Duration>,
     /// Whether something changed that may let a waiting job go.
     pub(crate) dispatch_wanted: bool,
 }
@@ -73,6 +75,7 @@ impl Core {
         };
         if let Some(entry) = self.agents.get_mut(&agent) {
             entry.heard_at = now.mono;
+            entry.heard_unix_ms = now.unix_ms;
         }
         match message {
             FromAgent::Offer(offer) => self.offered(&agent, offer),
@@ -89,7 +92,6 @@ impl Core {
             return;
         };
         entry.drained = drained;
-        self.dispatch_wanted = true;
         let (version, record) =
             self.agent_records.entry(agent.clone()).or_insert((0, AgentRecord { drained: !drained }));
         if record.drained != drained {
@@ -103,6 +105,7 @@ impl Core {
         if let Some(link) = entry.link {
             out.push(Action::Send { link, message: crate::ToAgent::SetDrain { drained } });
         }
+        self.ask_again(agent);
         out.push(Action::Reply { caller, answer: Ok(Answer::DrainSet) });
     }
 
@@ -129,13 +132,20 @@ impl Core {
         epoch
     }
 
-    /// Puts a job into the queue.
+    /// Puts a job into the queue, where its waiting begins.
     pub(crate) fn enqueue(&mut self, now: Now, id: JobId) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        job.waiting_since = now.mono;
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.waiting_since = now.mono;
+        }
+        self.enqueue_again(id);
+    }
+
+    /// Puts a job back into the queue that it never really left: it goes on waiting.
+    pub(crate) fn enqueue_again(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else { return };
         let spec = &job.submitted.spec;
-        self.queue.push(Needs::of(spec), spec.priority, &spec.project, id);
-        self.wait_timers.insert((now.mono + self.settings.wait_max, id));
+        self.queue.push(job.class(), spec.priority, &spec.project, id);
+        self.wait_timers.insert((job.waiting_since + self.settings.wait_max, id));
         self.dispatch_wanted = true;
     }
 
@@ -145,7 +155,7 @@ impl Core {
             return false;
         };
         let spec = &job.submitted.spec;
-        let removed = self.queue.remove(&Needs::of(spec), spec.priority, &spec.project, id);
+        let removed = self.queue.remove(&job.class(), spec.priority, &spec.project, id);
         if removed {
             self.wait_timers.remove(&(job.waiting_since + self.settings.wait_max, id));
         }
@@ -157,6 +167,9 @@ impl Core {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let Some(attempt) = job.live_id() else { return };
         let Some(live) = job.live.take() else { return };
+        if let Some(record) = job.record.attempts.last_mut() {
+            record.pairing.clone_from(&live.pairing);
+        }
         self.lost_timers.remove(&(live.lost_at, id));
         self.queue.attempt_ended(&job.submitted.spec.project);
         if let Some(agent) = self.agents.get_mut(&live.agent) {
@@ -182,6 +195,11 @@ impl Core {
         let Some(mut job) = self.jobs.remove(&id) else {
             return;
         };
+        for agent in std::mem::take(&mut job.declined_by).into_keys() {
+            if let Some(agent) = self.agents.get_mut(&agent) {
+                agent.declined.remove(&id);
+            }
+        }
         if let Some(attempt) = job.record.attempts.last_mut()
             && attempt.outcome.is_none()
         {
@@ -212,7 +230,7 @@ impl Core {
     /// When [`Event::Timer`] is due next, if it is.
     pub fn next_timer(&self) -> Option<Duration> {
         let first = |timers: &BTreeSet<(Duration, JobId)>| timers.first().map(|(at, _)| *at);
-        [first(&self.lost_timers), first(&self.wait_timers)].into_iter().flatten().min()
+        [first(&self.lost_timers), first(&self.wait_timers), self.fleet_known_at].into_iter().flatten().min()
     }
 
     /// What decisions depend on.

@@ -1,6 +1,6 @@
 //! Jobs come in and are ended by their owners.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use darwin_shared::ids::JobId;
@@ -59,7 +59,7 @@ impl Core {
             record: JobRecord::queued(),
             version: 0,
             waiting_since: now.mono,
-            declined_by: BTreeSet::new(),
+            declined_by: BTreeMap::new(),
             live: None,
         };
         Self::write_job(&mut job, out);

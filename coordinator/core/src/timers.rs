@@ -21,6 +21,10 @@ impl Core {
             self.wait_timers.pop_first();
             self.finish(now, job, None, Outcome::Expired, out);
         }
+        if self.fleet_known_at.is_some_and(|at| at <= now.mono) {
+            self.fleet_known_at = None;
+            self.end_what_nobody_allows(now, out);
+        }
     }
 
     /// A timer that fires this late was not waited for: the coordinator itself stood still (stopped, swapped out, its

@@ -1,13 +1,18 @@
 //! What the core shows to those who ask: jobs, agents, why a job waits.
 
+use std::ops::Bound;
 use std::time::Duration;
 
 use darwin_shared::ids::{AgentId, JobId};
-use darwin_shared::state::JobState;
+use darwin_shared::state::{AgentState, JobState};
+use darwin_shared::units::format_utc;
 
 use crate::agent::{Agent, Mismatch, Needs};
 use crate::job::Job;
 use crate::state::Core;
+
+/// So many agents are named in one reason; a fleet's worth would bury the point.
+const AGENTS_TOLD: usize = 3;
 
 impl Core {
     /// A job that is in memory: unfinished, or among those that finished last.
@@ -17,9 +22,9 @@ impl Core {
 
     /// The jobs in memory older than `before`, newest first.
     pub fn jobs_newest_first(&self, before: Option<JobId>) -> impl Iterator<Item = &Job> {
-        let older = move |id: &JobId| before.is_none_or(|before| *id < before);
-        let mut unfinished = self.jobs.values().rev().filter(move |job| older(&job.id)).peekable();
-        let mut finished = self.recent.values().rev().filter(move |job| older(&job.id)).peekable();
+        let older = (Bound::Unbounded, before.map_or(Bound::Unbounded, Bound::Excluded));
+        let mut unfinished = self.jobs.range(older).rev().map(|(_, job)| job).peekable();
+        let mut finished = self.recent.range(older).rev().map(|(_, job)| job).peekable();
         std::iter::from_fn(move || match (unfinished.peek(), finished.peek()) {
             (Some(a), Some(b)) if a.id > b.id => unfinished.next(),
             (Some(_), None) => unfinished.next(),
@@ -50,10 +55,7 @@ impl Core {
     /// How many jobs of the same needs go before this one; 0 if it does not wait.
     pub fn queue_position(&self, job: &Job) -> usize {
         match job.record.state {
-            JobState::Queued => {
-                let spec = job.spec();
-                self.queue.position(&Needs::of(spec), spec.priority, job.id)
-            }
+            JobState::Queued => self.queue.position(&job.class(), job.spec().priority, job.id),
             JobState::Active | JobState::Finished(_) => 0,
         }
     }
@@ -77,24 +79,27 @@ impl Core {
         if matching.is_empty() {
             return Self::nobody_matches(&needs, &agents);
         }
-        let away = matching.iter().filter(|agent| agent.link.is_none()).count();
-        let drained = matching.iter().filter(|agent| agent.drained).count();
-        let unhealthy = matching
-            .iter()
-            .filter(|agent| agent.sensor.status == darwin_shared::fleet::SensorStatus::Down)
-            .count();
-        let before = self.queue_position(job);
-        let mut parts = vec![match before {
-            0 => format!("next in line for {} matching agent(s)", matching.len()),
-            1 => format!("1 job is before it; {} matching agent(s)", matching.len()),
-            n => format!("{n} jobs are before it; {} matching agent(s)", matching.len()),
-        }];
-        for (count, what) in [(away, "away"), (drained, "drained"), (unhealthy, "not ok by their sensor")] {
-            if count > 0 {
-                parts.push(format!("{count} {what}"));
-            }
+        let (able, not_now): (Vec<&Agent>, Vec<&Agent>) =
+            matching.iter().copied().partition(|agent| why_not_now(agent, job).is_none());
+        if able.is_empty() {
+            let told: Vec<String> =
+                not_now.iter().take(AGENTS_TOLD).filter_map(|agent| why_not_now(agent, job)).collect();
+            let more = match not_now.len().saturating_sub(AGENTS_TOLD) {
+                0 => String::new(),
+                more => format!("; and {more} more: see `darwin agent list`"),
+            };
+            return format!("nobody can take it now: {}{more}", told.join("; "));
         }
-        parts.join(", ")
+        let others = match not_now.len() {
+            0 => String::new(),
+            others => format!(", {others} more cannot take work now"),
+        };
+        let agents = if able.len() == 1 { "1 agent".to_owned() } else { format!("{} agents", able.len()) };
+        match self.queue_position(job) {
+            0 => format!("next in line for {agents}{others}"),
+            1 => format!("1 job is before it, for {agents}{others}"),
+            jobs => format!("{jobs} jobs are before it, for {agents}{others}"),
+        }
     }
 
     fn nobody_matches(needs: &Needs, agents: &[&Agent]) -> String {
@@ -113,5 +118,32 @@ impl Core {
     /// How long nothing was heard of an agent.
     pub fn silent_for(&self, agent: &Agent, now: Duration) -> Duration {
         now.saturating_sub(agent.heard_at)
+    }
+}
+
+/// Why an agent does not take the job now, with what mends it; none if it does, or will when it has room.
+fn why_not_now(agent: &Agent, job: &Job) -> Option<String> {
+    let id = &agent.id;
+    match agent.state() {
+        AgentState::Ready | AgentState::Busy if job.declined_by.contains_key(id) => {
+            let cause = job.declined_by.get(id)?;
+            Some(format!(
+                "{id} declined: {cause}; it is asked again when it reconnects or its sensor changes"
+            ))
+        }
+        AgentState::Ready | AgentState::Busy if agent.unwell.is_some() => {
+            let why = agent.unwell.as_ref()?;
+            Some(format!(
+                "{id} declined: its sensor is not ok: {why}; it is asked again when it offers again"
+            ))
+        }
+        AgentState::Ready | AgentState::Busy => None,
+        AgentState::Away => Some(format!("{id} is away since {} UTC", format_utc(agent.heard_unix_ms))),
+        AgentState::Draining | AgentState::Drained => {
+            Some(format!("{id} is drained, `darwin agent resume {id}` lets it work again"))
+        }
+        AgentState::Unhealthy => {
+            Some(format!("{id} is not fit to measure, `darwin agent show {id}` says why"))
+        }
     }
 }

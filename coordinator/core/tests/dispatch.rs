@@ -1,6 +1,7 @@
 //! Which job goes to which agent, and what becomes of a job that nobody takes or that comes back.
 
 mod bench;
+mod declining;
 
 use bench::Bench;
 use bench::jobs::{self, Shape, facts, spec};
@@ -23,6 +24,11 @@ fn of(project: &str, priority: i32) -> JobSpec {
 
 fn bench() -> Bench {
     Bench::new(Settings::default())
+}
+
+/// How a job ends that infrastructure failed.
+fn parked(last: &str) -> (&'static str, String) {
+    ("parked", format!("infrastructure failed too often; the last attempt: {last}"))
 }
 
 fn jobs_of(grants: &[bench::Grant]) -> Vec<JobId> {
@@ -102,18 +108,22 @@ fn what_keeps_matching_agents_from_a_job_is_said() {
     let link = bench.agent("one", 1, 0);
     bench.agent("two", 1, 0);
     let [first, second, third] = [(); 3].map(|()| bench.submit(quick()));
-    assert_eq!(bench.waits_for(first), "next in line for 2 matching agent(s)");
-    assert_eq!(bench.waits_for(second), "1 job is before it; 2 matching agent(s)");
-    assert_eq!(bench.waits_for(third), "2 jobs are before it; 2 matching agent(s)");
+    assert_eq!(bench.waits_for(first), "next in line for 2 agents");
+    assert_eq!(bench.waits_for(second), "1 job is before it, for 2 agents");
+    assert_eq!(bench.waits_for(third), "2 jobs are before it, for 2 agents");
     bench.says(link, FromAgent::Sensor(jobs::sensor(false)));
+    assert_eq!(bench.waits_for(first), "next in line for 1 agent, 1 more cannot take work now");
     let agent = AgentId::new("two").unwrap();
     bench.ask(|caller| Event::SetDrained { caller, agent, drained: true }).unwrap();
     assert_eq!(
         bench.waits_for(first),
-        "next in line for 2 matching agent(s), 1 drained, 1 not ok by their sensor"
+        "nobody can take it now: one is not fit to measure, `darwin agent show one` says why; two is drained, `darwin \
+         agent resume two` lets it work again"
     );
     bench.step(Event::LinkDown { link });
-    assert!(bench.waits_for(first).contains("1 away"), "{}", bench.waits_for(first));
+    let told = bench.waits_for(second);
+    assert!(told.starts_with("nobody can take it now: one is away since 20"), "{told}");
+    assert!(told.contains(" UTC; two is drained"), "{told}");
 }
 
 #[test]
@@ -181,18 +191,23 @@ fn a_busy_agent_is_asked_again_only_when_it_offers_again_and_at_no_cost() {
 }
 
 #[test]
-fn a_job_that_is_refused_without_end_is_parked() {
+fn a_job_that_is_refused_without_end_waits_with_a_small_record_until_it_expires() {
     let mut bench = bench();
     let link = bench.agent("box", 1, 1);
-    let job = bench.submit(quick());
-    let mut refusals = 0;
-    while let Some(grant) = bench.grants().pop() {
+    let job = bench.submit(JobSpec { attempts: 1, ..quick() });
+    let wait_max_ms = u64::try_from(Settings::default().wait_max.as_millis()).unwrap();
+    for refusals in 1..=1_000 {
+        let grant = bench.grant();
+        assert_eq!(grant.1.number, refusals, "every grant has a number of its own");
         bench.refuses(grant, RefusalCause::Busy);
+        bench.wait_ms(wait_max_ms / 2_000);
         bench.offers(link, 1, 1);
-        refusals += 1;
-        assert!(refusals <= 1_000, "refused for ever");
     }
-    assert_eq!(bench.outcome(job), ("parked", "the agent declined: its cores are in use".to_owned()));
+    assert!(bench.core.job(job).unwrap().record.attempts.len() <= 20, "the record grows without end");
+    let grant = bench.grant();
+    bench.refuses(grant, RefusalCause::Busy);
+    bench.wait_ms(wait_max_ms / 2);
+    assert_eq!(bench.outcome(job).0, "expired", "to be refused does not make its waiting begin anew");
 }
 
 #[test]
@@ -210,28 +225,6 @@ fn what_one_box_cannot_do_another_may_and_the_first_goes_on_with_the_next() {
     let next = bench.submit(quick());
     let grant = bench.grant();
     assert_eq!((grant.0, grant.1.job), (first_link, next));
-}
-
-#[test]
-fn what_nobody_can_do_is_parked_with_the_reason() {
-    for (cause, why) in [
-        (
-            RefusalCause::Unhealthy("steal is 12%".to_owned()),
-            "the agent declined: its sensor is not ok: steal is 12%",
-        ),
-        (
-            RefusalCause::Policy("no Docker".to_owned()),
-            "the agent declined: its policy forbids it: no Docker",
-        ),
-    ] {
-        let mut bench = bench();
-        bench.agent("box", 1, 1);
-        let job = bench.submit(quick());
-        let grant = bench.grant();
-        bench.refuses(grant, cause);
-        assert_eq!(bench.outcome(job), ("parked", why.to_owned()));
-        assert_eq!(bench.grants(), []);
-    }
 }
 
 #[test]
@@ -283,7 +276,7 @@ fn a_job_that_two_agents_died_of_is_parked_and_not_given_to_a_third() {
         "three"
     };
     bench.agent(name, 1, 1);
-    assert_eq!(bench.outcome(job), ("parked", "the agent started anew in the middle of it".to_owned()));
+    assert_eq!(bench.outcome(job), parked("the agent started anew in the middle of it"));
     assert_eq!(bench.grants(), []);
 }
 
@@ -315,7 +308,7 @@ fn a_box_that_fails_costs_an_attempt_and_the_last_one_parks() {
         bench.ends(grant, AttemptEnd::Box("the disk is full".to_owned()));
         bench.offers(link, 1, 1);
     }
-    assert_eq!(bench.outcome(job), ("parked", "the box failed: the disk is full".to_owned()));
+    assert_eq!(bench.outcome(job), parked("the box failed: the disk is full"));
     assert_eq!(bench.grants(), []);
 }
 

@@ -33,7 +33,8 @@ fn every_history_keeps_the_rules() {
 #[test]
 fn when_nothing_fails_every_job_gets_its_verdict() {
     for seed in 0..CALMS {
-        let scenario = Scenario { declines: seed % 2 == 0, doubles: 100, ..Scenario::calm(seed) };
+        let (declines, stubborn) = (seed % 2 == 0, seed % 3 == 0);
+        let scenario = Scenario { declines, stubborn, doubles: 100, ..Scenario::calm(seed) };
         let tally = live_through(scenario).unwrap_or_else(|why| panic!("{scenario:?}: {why}"));
         assert_eq!(tally.judged + tally.measured, tally.jobs, "{scenario:?}");
     }
@@ -44,7 +45,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
     let links = (0u32..60, 0u32..60, 0u32..100);
     let deaths = (0u32..30, 0u32..40);
     let people = (0u32..40, 0u32..50, 0u32..50);
-    let boxes = (0u32..40, any::<bool>(), prop::sample::select(vec![3usize, 1_000]));
+    let boxes = (0u32..40, any::<bool>(), any::<bool>(), prop::sample::select(vec![3usize, 1_000]));
     (world, links, deaths, people, boxes).prop_map(|(world, links, deaths, people, boxes)| Scenario {
         seed: world.0,
         agents: world.1,
@@ -60,7 +61,8 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         clock_steps: people.2,
         mishaps: boxes.0,
         declines: boxes.1,
-        recent_max: boxes.2,
+        stubborn: boxes.2,
+        recent_max: boxes.3,
     })
 }
 

@@ -1,6 +1,5 @@
 //! The service of jobs.
 
-use std::collections::BTreeSet;
 use std::pin::Pin;
 
 use darwin_coordinator_core::{Answer, RestoredJob};
@@ -14,10 +13,11 @@ use tokio_stream::wrappers::{ReceiverStream, WatchStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::artifacts::ArtifactCheck;
+use super::list;
 use super::logs::LogRelay;
 use super::status::{ToStatus, job_id};
 use super::view;
-use crate::handle::{FINISHED_MESSAGES, Handle, Input, Submit};
+use crate::handle::{FINISHED_MESSAGES, Handle, Input, Stopping, Submit};
 use crate::health::{FREE_BYTES_MIN, Health};
 use crate::stores::{Kind, decode_job};
 
@@ -25,10 +25,6 @@ use crate::stores::{Kind, decode_job};
 const SUBMITS_IN_FLIGHT: usize = 1024;
 /// The longest request id and submitter.
 const TEXT_MAX: usize = 100;
-/// Jobs on a page unless asked otherwise, and at most.
-const PAGE: (usize, usize) = (50, 1000);
-/// Records of the ledger read for one page: a filter that matches little stops here and says that there is more.
-const LEDGER_SCAN_MAX: usize = 1_000;
 
 /// The service of jobs.
 #[derive(Debug, Clone)]
@@ -205,10 +201,7 @@ impl v1::jobs_server::Jobs for JobsService {
         &self,
         request: Request<v1::ListJobsRequest>,
     ) -> Result<Response<v1::ListJobsResponse>, Status> {
-        let filter = Filter::new(request.into_inner())?;
-        let page = self.handle.query(move |core, ledger, _| filter.page(core, ledger)).await;
-        let page = page.map_err(|e| e.to_status())?.map_err(|e| e.to_status())?;
-        Ok(Response::new(page))
+        Ok(Response::new(list::page(&self.handle, request.into_inner()).await?))
     }
 
     type WatchStream = Answers<v1::JobEvent>;
@@ -247,7 +240,7 @@ impl v1::jobs_server::Jobs for JobsService {
         let (out, finished) = mpsc::channel(FINISHED_MESSAGES);
         let project = request.into_inner().project;
         self.handle.send(Input::WatchFinished { project, out }).await.map_err(|e| e.to_status())?;
-        Ok(Response::new(Box::pin(ReceiverStream::new(finished).map(Ok))))
+        Ok(Response::new(told_why_it_ends(self.handle.clone(), finished)))
     }
 
     async fn cancel(
@@ -302,90 +295,18 @@ impl v1::jobs_server::Jobs for JobsService {
     }
 }
 
-/// Which jobs a list is to have.
-struct Filter {
-    project: String,
-    suite: String,
-    states: BTreeSet<String>,
-    limit: usize,
-    before: Option<JobId>,
-}
-
-impl Filter {
-    fn new(request: v1::ListJobsRequest) -> Result<Self, Status> {
-        let v1::ListJobsRequest { project, suite, states, limit, before } = request;
-        let limit = match usize::try_from(limit).unwrap_or(usize::MAX) {
-            0 => PAGE.0,
-            n if n <= PAGE.1 => n,
-            n => {
-                return Err(Status::invalid_argument(format!(
-                    "`limit` is {n}; at most {} fit on a page",
-                    PAGE.1
-                )));
-            }
-        };
-        let before = if before.is_empty() { None } else { Some(job_id(&before)?) };
-        Ok(Self { project, suite, states: states.into_iter().collect(), limit, before })
-    }
-
-    fn matches(&self, project: &str, suite: &str, state: &JobState) -> bool {
-        (self.project.is_empty() || self.project == project)
-            && (self.suite.is_empty() || self.suite == suite)
-            && (self.states.is_empty() || self.states.contains(state.name()))
-    }
-
-    /// Newest first: what memory has, and between it what only the ledger has.
-    fn page(
-        &self,
-        core: &darwin_coordinator_core::Core,
-        ledger: &mut dyn crate::stores::Ledger,
-    ) -> Result<v1::ListJobsResponse, crate::stores::RecordError> {
-        let below = core.newest_forgotten().map(JobId::successor).into_iter().chain(self.before).min();
-        let forgotten = match core.newest_forgotten().and(below) {
-            Some(below) => ledger.newest(Kind::Job, Some(&below.to_string()), LEDGER_SCAN_MAX)?,
-            None => Vec::new(),
-        };
-        // Beyond the last one that was read nothing is known: what memory has there belongs to the next page.
-        let known_from = match forgotten.last() {
-            Some(last) if forgotten.len() == LEDGER_SCAN_MAX => Some(crate::stores::job_id(last)?),
-            Some(_) | None => None,
-        };
-        let mut remembered = core
-            .jobs_newest_first(self.before)
-            .take_while(|job| known_from.is_none_or(|from| job.id >= from))
-            .peekable();
-        let mut jobs = Vec::new();
-        for stored in &forgotten {
-            let id = crate::stores::job_id(stored)?;
-            while let Some(job) = remembered.next_if(|job| job.id >= id) {
-                if !self.list(&job.into(), &mut jobs) {
-                    return Ok(v1::ListJobsResponse { jobs, more: true });
-                }
-            }
-            if core.job(id).is_none() && !self.list(&decode_job(ledger, stored)?, &mut jobs) {
-                return Ok(v1::ListJobsResponse { jobs, more: true });
-            }
+/// Finished jobs, and at their end why no more come: the loop lets a watcher go for two reasons, never in silence.
+fn told_why_it_ends(handle: Handle, finished: mpsc::Receiver<v1::FinishedJob>) -> Answers<v1::FinishedJob> {
+    let why = async move {
+        if handle.is_stopped() {
+            return Err(Stopping.to_status());
         }
-        for job in remembered {
-            if !self.list(&job.into(), &mut jobs) {
-                return Ok(v1::ListJobsResponse { jobs, more: true });
-            }
-        }
-        Ok(v1::ListJobsResponse { jobs, more: known_from.is_some() })
-    }
-
-    /// Puts a job on the page if it is wanted; false if it is and the page is full.
-    fn list(&self, job: &RestoredJob, jobs: &mut Vec<v1::JobSummary>) -> bool {
-        let spec = &job.submitted.spec;
-        if !self.matches(spec.project.as_str(), spec.suite.as_str(), &job.record.state) {
-            return true;
-        }
-        if jobs.len() == self.limit {
-            return false;
-        }
-        jobs.push(view::summary(job));
-        true
-    }
+        Err(Status::aborted(format!(
+            "this stream fell behind: {FINISHED_MESSAGES} finished jobs waited to be read, and later ones are missing; \
+             open it again, then ask with Get or List for each job that is not known to be over"
+        )))
+    };
+    Box::pin(ReceiverStream::new(finished).map(Ok).chain(futures::stream::once(why)))
 }
 
 /// Whether a finished job has this kind of outcome.
@@ -393,5 +314,32 @@ pub(crate) fn verdict_of(job: &RestoredJob) -> Option<&darwin_gate::Verdict> {
     match &job.record.state {
         JobState::Finished(Outcome::Judged(verdict)) => Some(verdict),
         JobState::Queued | JobState::Active | JobState::Finished(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_watcher_that_is_let_go_hears_why_and_how_to_go_on() {
+        let (inputs, waiting) = mpsc::channel(1);
+        let handle = Handle::new(inputs);
+        let watch = |handle: &Handle| {
+            let (out, finished) = mpsc::channel(2);
+            for job in ["one", "two"] {
+                out.try_send(v1::FinishedJob { job_id: job.to_owned(), state: "failed".to_owned() }).unwrap();
+            }
+            told_why_it_ends(handle.clone(), finished)
+        };
+        let heard: Vec<Result<v1::FinishedJob, Status>> = watch(&handle).collect().await;
+        assert_eq!(heard.iter().filter(|event| event.is_ok()).count(), 2, "what waited is not lost");
+        let why = heard.last().unwrap().as_ref().unwrap_err();
+        assert_eq!(why.code(), tonic::Code::Aborted);
+        assert!(why.message().contains("fell behind") && why.message().contains("Get or List"), "{why}");
+
+        drop(waiting);
+        let heard: Vec<Result<v1::FinishedJob, Status>> = watch(&handle).collect().await;
+        assert_eq!(heard.last().unwrap().as_ref().unwrap_err().code(), tonic::Code::Unavailable);
     }
 }

@@ -4,6 +4,7 @@ mod agents;
 mod artifacts;
 mod jobs;
 mod link;
+mod list;
 mod logs;
 mod status;
 mod verdicts;

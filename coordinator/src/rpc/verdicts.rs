@@ -7,10 +7,14 @@ use tonic::{Request, Response, Status};
 use super::jobs::verdict_of;
 use super::status::{ToStatus, job_id};
 use crate::handle::Handle;
-use crate::stores::{ArchiveReader, HistoryPoint, HistoryQuery, Kind, RecordError, decode_job};
+use crate::stores::{
+    ArchiveReader, CalibratedSeries, CalibrationQuery, HistoryPoint, HistoryQuery, Kind, RecordError, decode_job,
+};
 
 /// Points in an answer unless asked otherwise.
 const POINTS: u32 = 1_000;
+/// Calibrations in an answer unless asked otherwise.
+const CALIBRATIONS: u32 = 1_000;
 
 /// The service of past verdicts.
 #[derive(Debug, Clone)]
@@ -51,6 +55,27 @@ fn point(point: HistoryPoint) -> v1::HistoryPoint {
         samples: point.samples,
         agent: point.agent,
         recorded_unix_ms: point.recorded_unix_ms,
+    }
+}
+
+fn calibration(calibrated: CalibratedSeries) -> v1::Calibration {
+    let CalibratedSeries { agent, project, suite, series, gated, job, calibration } = calibrated;
+    v1::Calibration {
+        agent,
+        project,
+        suite,
+        bench: series.bench,
+        metric: series.metric.to_string(),
+        gated,
+        pairs: calibration.pairs,
+        robust_sd: calibration.robust_sd,
+        sd: calibration.sd,
+        kurtosis: calibration.kurtosis,
+        order_effect: calibration.order_effect,
+        lag_1: calibration.lag_1,
+        measured_unix_ms: calibration.measured_unix_ms,
+        fingerprint: calibration.fingerprint,
+        job_id: job,
     }
 }
 
@@ -97,5 +122,28 @@ impl v1::verdicts_server::Verdicts for VerdictsService {
             .map_err(|e| Status::internal(e.to_string()))?
             .map_err(|e| e.to_status())?;
         Ok(Response::new(v1::HistoryResponse { points: points.into_iter().map(point).collect() }))
+    }
+
+    async fn calibrations(
+        &self,
+        request: Request<v1::CalibrationsRequest>,
+    ) -> Result<Response<v1::CalibrationsResponse>, Status> {
+        let v1::CalibrationsRequest { project, suite, agent, limit } = request.into_inner();
+        let limit = if limit == 0 { CALIBRATIONS } else { limit };
+        let query = CalibrationQuery { project, suite, agent, limit };
+        let archive = self.archive.clone();
+        let found = tokio::task::spawn_blocking(move || archive.calibrations(&query))
+            .await
+            .map_err(|e| Status::internal(e.to_string()))?
+            .map_err(|e| e.to_status())?;
+        let audit = v1::Audit {
+            verdicts: found.audit.verdicts(),
+            false_verdicts: found.audit.false_verdicts(),
+            allowed: found.audit.allowed(),
+            evidence: found.audit.evidence(),
+            alarm: found.audit.alarms(),
+        };
+        let calibrations = found.series.into_iter().map(calibration).collect();
+        Ok(Response::new(v1::CalibrationsResponse { calibrations, audit: Some(audit) }))
     }
 }

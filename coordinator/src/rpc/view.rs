@@ -6,9 +6,9 @@ use darwin_coordinator_core::{Core, Now, RestoredJob, ToAgent};
 use darwin_proto::convert::duration_to_wire;
 use darwin_proto::v1;
 use darwin_shared::ids::Epoch;
+use darwin_shared::report::in_a_line;
 use darwin_shared::spec::JobSpec;
 use darwin_shared::state::{AttemptOutcome, AttemptRecord, JobState, Outcome};
-use darwin_shared::units::format_change;
 
 fn small(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
@@ -69,6 +69,7 @@ fn attempt(record: &AttemptRecord) -> v1::Attempt {
             Some(AttemptOutcome::Lost(cause)) => format!("lost: {cause}"),
             Some(AttemptOutcome::Cancelled) => "cancelled".to_owned(),
         },
+        plan: record.pairing.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 
@@ -85,31 +86,16 @@ pub(crate) fn summary(job: &RestoredJob) -> v1::JobSummary {
         agent: job.record.attempts.last().map_or_else(String::new, |attempt| attempt.agent.to_string()),
         submitted_unix_ms: job.submitted.submitted_unix_ms,
         finished_unix_ms: job.record.finished_unix_ms,
-        summary: in_a_line(&job.record.state),
+        summary: in_short(&job.record.state),
     }
 }
 
-fn in_a_line(state: &JobState) -> String {
+fn in_short(state: &JobState) -> String {
     let JobState::Finished(outcome) = state else {
         return String::new();
     };
     match outcome {
-        Outcome::Judged(verdict) => {
-            let loudest = verdict
-                .findings
-                .iter()
-                .filter(|finding| finding.gated)
-                .max_by(|a, b| a.delta.get().abs().total_cmp(&b.delta.get().abs()));
-            match loudest {
-                Some(finding) => format!(
-                    "{} of {} {}",
-                    finding.series.metric,
-                    finding.series.bench,
-                    format_change(finding.delta.get())
-                ),
-                None => verdict.reason.to_string(),
-            }
-        }
+        Outcome::Judged(verdict) => in_a_line(verdict),
         Outcome::Measured(series) => format!("{} series", series.len()),
         Outcome::Failed(failure) => failure.to_string(),
         Outcome::Cancelled { by } => format!("by {by}"),

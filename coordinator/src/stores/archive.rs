@@ -1,11 +1,18 @@
 //! The archive: what was measured, invocation by invocation; big, append-only, and asked by bench and metric over time.
 
+use std::sync::Arc;
+
 use darwin_coordinator_core::action::ArchiveRound;
-use darwin_shared::spec::Arm;
+use darwin_gate::audit::Audit;
+use darwin_gate::{Calibration, SeriesKey, Verdict};
+use darwin_shared::ids::{AgentId, AttemptId};
+use darwin_shared::spec::{Arm, JobSpec};
 use thiserror::Error;
 
 /// The most points that one question gives.
 pub(super) const POINTS_MAX: u32 = 10_000;
+/// The most calibrations that one question gives: they fit one message.
+pub(super) const CALIBRATIONS_MAX: u32 = 5_000;
 
 /// Why the archive cannot be read or written. Verdicts do not depend on it.
 #[derive(Debug, Error)]
@@ -65,10 +72,75 @@ pub struct HistoryPoint {
     pub recorded_unix_ms: u64,
 }
 
+/// A judged comparison of something with itself.
+#[derive(Debug, Clone)]
+pub struct AaJob {
+    /// The attempt that was judged; its rounds went into the archive before.
+    pub attempt: AttemptId,
+    /// The job's spec.
+    pub spec: Arc<JobSpec>,
+    /// Who measured.
+    pub agent: AgentId,
+    /// What the agent's box is, in words.
+    pub fingerprint: String,
+    /// What the gate said.
+    pub verdict: Box<Verdict>,
+    /// When, in milliseconds since 1970.
+    pub finished_unix_ms: u64,
+}
+
+/// Which calibrations are wanted; what is empty is any.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CalibrationQuery {
+    /// The project.
+    pub project: String,
+    /// The suite.
+    pub suite: String,
+    /// The agent.
+    pub agent: String,
+    /// At most so many, at most 5,000; gated series come first.
+    pub limit: u32,
+}
+
+/// How noisy one series is on one box.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CalibratedSeries {
+    /// The agent that measured.
+    pub agent: String,
+    /// The project.
+    pub project: String,
+    /// The suite.
+    pub suite: String,
+    /// The series.
+    pub series: SeriesKey,
+    /// Whether the suite's policy gates it.
+    pub gated: bool,
+    /// The job that measured.
+    pub job: String,
+    /// What its pairs say.
+    pub calibration: Calibration,
+}
+
+/// What pairs of the same code say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Calibrations {
+    /// By project, suite, agent, bench and metric.
+    pub series: Vec<CalibratedSeries>,
+    /// How often the gate was wrong about them, of all projects together.
+    pub audit: Audit,
+}
+
 /// What was measured.
 pub trait Archive: Send {
     /// Puts rounds in. The same round may come more than once and counts once.
     fn put(&mut self, rounds: &[ArchiveRound]) -> Result<(), ArchiveError>;
+
+    /// Puts an A/A verdict in, whose rounds are there, and if the job was a calibration what its pairs say in place of what
+    /// was known of that suite on that box. The same job may come more than once and counts once.
+    fn put_aa(&mut self, job: &AaJob) -> Result<(), ArchiveError>;
+
+    /// How noisy the boxes are, and how often the gate was wrong.
+    fn calibrations(&mut self, query: &CalibrationQuery) -> Result<Calibrations, ArchiveError>;
 
     /// A line over time, oldest first.
     fn history(&mut self, query: &HistoryQuery) -> Result<Vec<HistoryPoint>, ArchiveError>;

@@ -5,10 +5,13 @@ use std::path::Path;
 use darwin_coordinator_core::action::ArchiveRound;
 use darwin_gate::{Observation, SeriesKey};
 use darwin_shared::round::Invocation;
-use darwin_shared::spec::Arm;
+use darwin_shared::spec::{Arm, JobSpec};
 use rusqlite::{Connection, Row, Transaction, params};
 
-use super::archive::{Archive, ArchiveError, HistoryPoint, HistoryQuery, POINTS_MAX};
+use super::archive::{
+    AaJob, Archive, ArchiveError, CalibrationQuery, Calibrations, HistoryPoint, HistoryQuery, POINTS_MAX,
+};
+use super::archive_calibrations;
 
 const CREATE: &str = "
     CREATE TABLE IF NOT EXISTS suite (
@@ -64,29 +67,36 @@ impl SqliteArchive {
         // Normal: after a power cut the last rows may be missing, never half there. Verdicts are in the ledger.
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.execute_batch(CREATE)?;
+        connection.execute_batch(archive_calibrations::CREATE)?;
         Ok(Self { connection })
     }
 }
 
-const fn arm_number(arm: Arm) -> u8 {
+pub(super) const fn arm_number(arm: Arm) -> u8 {
     match arm {
         Arm::Baseline => 0,
         Arm::Challenger => 1,
     }
 }
 
-fn as_i64(number: u64) -> i64 {
+pub(super) fn as_i64(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn put_round(transaction: &Transaction<'_>, round: &ArchiveRound) -> Result<(), ArchiveError> {
-    let (project, suite) = (round.spec.project.as_str(), round.spec.suite.as_str());
+/// The number of the spec's suite, a new one if it was never seen.
+pub(super) fn suite_id(transaction: &Transaction<'_>, spec: &JobSpec) -> Result<i64, ArchiveError> {
+    let (project, suite) = (spec.project.as_str(), spec.suite.as_str());
     transaction
         .prepare_cached("INSERT OR IGNORE INTO suite (project, suite) VALUES (?1, ?2)")?
         .execute(params![project, suite])?;
-    let suite: i64 = transaction
+    let id = transaction
         .prepare_cached("SELECT id FROM suite WHERE project = ?1 AND suite = ?2")?
         .query_row(params![project, suite], |row| row.get(0))?;
+    Ok(id)
+}
+
+fn put_round(transaction: &Transaction<'_>, round: &ArchiveRound) -> Result<(), ArchiveError> {
+    let suite = suite_id(transaction, &round.spec)?;
     for invocation in &round.invocations {
         put_invocation(transaction, suite, round, invocation)?;
     }
@@ -180,6 +190,17 @@ impl Archive for SqliteArchive {
         }
         transaction.commit()?;
         Ok(())
+    }
+
+    fn put_aa(&mut self, job: &AaJob) -> Result<(), ArchiveError> {
+        let transaction = self.connection.transaction()?;
+        archive_calibrations::put(&transaction, job)?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    fn calibrations(&mut self, query: &CalibrationQuery) -> Result<Calibrations, ArchiveError> {
+        archive_calibrations::get(&self.connection, query)
     }
 
     fn history(&mut self, query: &HistoryQuery) -> Result<Vec<HistoryPoint>, ArchiveError> {

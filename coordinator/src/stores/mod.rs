@@ -4,6 +4,8 @@
 //! [`Blobs`] the bytes. None of them knows anything of scheduling.
 
 mod archive;
+mod archive_calibrations;
+mod archive_memory;
 mod archive_sqlite;
 mod archive_writer;
 mod blobs;
@@ -14,7 +16,11 @@ mod ledger_memory;
 mod ledger_sqlite;
 mod records;
 
-pub use archive::{Archive, ArchiveError, HistoryPoint, HistoryQuery};
+pub use archive::{
+    AaJob, Archive, ArchiveError, CalibratedSeries, CalibrationQuery, Calibrations, HistoryPoint,
+    HistoryQuery,
+};
+pub use archive_memory::MemoryArchive;
 pub use archive_sqlite::SqliteArchive;
 pub use archive_writer::{ArchiveQueue, ArchiveReader};
 pub use blobs::{BlobError, BlobSink, Blobs, OpenBlob};

@@ -72,6 +72,25 @@ pub fn decode_job(ledger: &mut dyn Ledger, stored: &Stored) -> Result<RestoredJo
     Ok(RestoredJob { id, submitted, record, version: stored.version })
 }
 
+/// Takes every live record of a kind, page by page.
+fn each_live(
+    ledger: &mut dyn Ledger,
+    kind: Kind,
+    mut take: impl FnMut(&mut dyn Ledger, &Stored) -> Result<(), RecordError>,
+) -> Result<(), RecordError> {
+    let mut after: Option<String> = None;
+    loop {
+        let page = ledger.live(kind, after.as_deref())?;
+        for stored in &page {
+            take(ledger, stored)?;
+        }
+        if page.len() < PAGE_MAX {
+            return Ok(());
+        }
+        after = page.last().map(|stored| stored.id.clone());
+    }
+}
+
 /// All that a restarted coordinator needs: unfinished jobs, the `recent` newest ones, agents' records.
 pub fn load(ledger: &mut dyn Ledger, recent: usize) -> Result<Restored, RecordError> {
     let mut restored = Restored::default();
@@ -87,26 +106,19 @@ pub fn load(ledger: &mut dyn Ledger, recent: usize) -> Result<Restored, RecordEr
         restored.jobs.push(job);
     }
     // What is live and older than those.
-    let mut after: Option<String> = None;
-    loop {
-        let page = ledger.live(Kind::Job, after.as_deref())?;
-        for stored in &page {
-            if oldest_of_newest.as_deref().is_none_or(|oldest| stored.id.as_str() < oldest) {
-                let job = decode_job(ledger, stored)?;
-                restored.jobs.push(job);
-            }
+    each_live(ledger, Kind::Job, |ledger, stored| {
+        if oldest_of_newest.as_deref().is_none_or(|oldest| stored.id.as_str() < oldest) {
+            restored.jobs.push(decode_job(ledger, stored)?);
         }
-        after = page.last().map(|stored| stored.id.clone());
-        if page.len() < PAGE_MAX {
-            break;
-        }
-    }
-    for stored in ledger.live(Kind::Agent, None)? {
+        Ok(())
+    })?;
+    each_live(ledger, Kind::Agent, |_, stored| {
         let record: AgentRecord =
             serde_json::from_slice(&stored.value).map_err(|e| garbled(Kind::Agent, &stored.id, &e))?;
         let agent = AgentId::new(&stored.id).map_err(|e| garbled(Kind::Agent, &stored.id, &e))?;
         restored.agents.push((agent, stored.version, record));
-    }
+        Ok(())
+    })?;
     if let Some(stored) = ledger.get(Kind::Epochs, EPOCHS_ID)? {
         let record =
             serde_json::from_slice(&stored.value).map_err(|e| garbled(Kind::Epochs, &stored.id, &e))?;

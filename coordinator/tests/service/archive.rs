@@ -1,14 +1,18 @@
-//! The archive: a round counts once however often it comes, and history comes oldest first, the newest of it.
+//! One suite for every archive: a round counts once however often it comes, and history comes oldest first, the newest
+//! of it. What the model in memory does, each engine must do.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use darwin_coordinator::stores::{Archive, ArchiveQueue, HistoryPoint, HistoryQuery, SqliteArchive};
+use darwin_coordinator::stores::{
+    AaJob, Archive, ArchiveQueue, CalibrationQuery, HistoryPoint, HistoryQuery, MemoryArchive, SqliteArchive,
+};
 use darwin_coordinator_core::action::ArchiveRound;
 use darwin_gate::{Metric, SeriesKey};
 use darwin_shared::ids::{AgentId, AttemptId, Epoch, JobId, PoolName};
 
-use crate::support::{compare, jobs};
+use crate::support::compare;
+use crate::support::jobs::{self, Shape};
 
 fn round(job: u64, number: u32) -> ArchiveRound {
     let spec = compare();
@@ -38,87 +42,169 @@ fn open(folder: &Path) -> SqliteArchive {
     SqliteArchive::open(&folder.join("archive.sqlite")).expect("an archive")
 }
 
+/// Runs one test of the suite against every engine.
+fn each(test: fn(&mut dyn Archive)) {
+    test(&mut MemoryArchive::default());
+    let folder = tempfile::tempdir().unwrap();
+    test(&mut open(folder.path()));
+}
+
 fn rounds_of(points: &[HistoryPoint]) -> Vec<(String, u32)> {
     points.iter().map(|point| (point.variant.clone(), point.round)).collect()
 }
 
 #[test]
 fn a_round_counts_once_however_often_it_comes() {
+    each(|archive| {
+        let rounds = [round(1, 0), round(1, 1), round(1, 0)];
+        archive.put(&rounds).unwrap();
+        let once = archive.history(&query(100)).unwrap();
+        assert_eq!(once.len(), 4, "two rounds of two variants");
+        // Also with other values: what was written first stands, for verdicts rest on it.
+        let mut other = round(1, 1);
+        for observation in
+            other.invocations.iter_mut().flat_map(|invocation| invocation.observations.values_mut())
+        {
+            observation.value = 1.0;
+        }
+        archive.put(&[other]).unwrap();
+        assert_eq!(archive.history(&query(100)).unwrap(), once);
+        // Another attempt at the same job is another measurement.
+        let mut second = round(1, 0);
+        second.attempt.number = 2;
+        archive.put(&[second]).unwrap();
+        assert_eq!(archive.history(&query(100)).unwrap().len(), 6);
+    });
+}
+
+#[test]
+fn what_is_replayed_after_a_restart_counts_once_too() {
     let folder = tempfile::tempdir().unwrap();
+    let rounds = [round(1, 0), round(1, 1)];
     let mut archive = open(folder.path());
-    let rounds = [round(1, 0), round(1, 1), round(1, 0)];
     archive.put(&rounds).unwrap();
     let once = archive.history(&query(100)).unwrap();
-    assert_eq!(once.len(), 4, "two rounds of two variants");
-    // Also with other values: what was written first stands, for verdicts rest on it.
-    let mut other = round(1, 1);
-    for observation in
-        other.invocations.iter_mut().flat_map(|invocation| invocation.observations.values_mut())
-    {
-        observation.value = 1.0;
-    }
-    archive.put(&[other]).unwrap();
-    assert_eq!(archive.history(&query(100)).unwrap(), once);
-    // And after a restart, where everything is replayed.
     drop(archive);
     let mut archive = open(folder.path());
     archive.put(&rounds).unwrap();
     assert_eq!(archive.history(&query(100)).unwrap(), once);
-    // Another attempt at the same job is another measurement.
-    let mut second = round(1, 0);
-    second.attempt.number = 2;
-    archive.put(&[second]).unwrap();
-    assert_eq!(archive.history(&query(100)).unwrap().len(), 6);
 }
 
 #[test]
 fn history_is_oldest_first_and_keeps_the_newest_within_its_limit() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut archive = open(folder.path());
-    for number in 0..5 {
-        archive.put(&[round(1, number)]).unwrap();
-    }
-    let all = archive.history(&query(100)).unwrap();
-    assert_eq!(all.len(), 10);
-    assert!(all.windows(2).all(|pair| pair[0].recorded_unix_ms <= pair[1].recorded_unix_ms));
-    let last = archive.history(&query(3)).unwrap();
-    assert_eq!(last, all[7..]);
-    // Beyond all sense the limit is the most that there may be, and 0 is one.
-    assert_eq!(archive.history(&query(u32::MAX)).unwrap(), all);
-    assert_eq!(archive.history(&query(0)).unwrap(), all[9..]);
-    let point = &all[0];
-    assert_eq!(
-        (point.bench.as_str(), point.metric.as_str(), point.unit.as_str()),
-        ("bench", "latency.p50", "nanoseconds")
-    );
-    assert_eq!((point.agent.as_str(), point.samples, point.attempt), ("box", 100, 1));
-    let first: std::collections::BTreeSet<_> = rounds_of(&all[..2]).into_iter().collect();
-    assert_eq!(first, [("old".to_owned(), 0), ("fast".to_owned(), 0)].into());
+    each(|archive| {
+        for number in 0..5 {
+            archive.put(&[round(1, number)]).unwrap();
+        }
+        let all = archive.history(&query(100)).unwrap();
+        assert_eq!(all.len(), 10);
+        assert!(all.windows(2).all(|pair| pair[0].recorded_unix_ms <= pair[1].recorded_unix_ms));
+        let last = archive.history(&query(3)).unwrap();
+        assert_eq!(last, all[7..]);
+        // Beyond all sense the limit is the most that there may be, and 0 is one.
+        assert_eq!(archive.history(&query(u32::MAX)).unwrap(), all);
+        assert_eq!(archive.history(&query(0)).unwrap(), all[9..]);
+        let point = &all[0];
+        assert_eq!(
+            (point.bench.as_str(), point.metric.as_str(), point.unit.as_str()),
+            ("bench", "latency.p50", "nanoseconds")
+        );
+        assert_eq!((point.agent.as_str(), point.samples, point.attempt), ("box", 100, 1));
+        let first: std::collections::BTreeSet<_> = rounds_of(&all[..2]).into_iter().collect();
+        assert_eq!(first, [("old".to_owned(), 0), ("fast".to_owned(), 0)].into());
+    });
 }
 
 #[test]
 fn history_is_of_one_suite_and_as_asked_of_one_bench_and_metric() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut archive = open(folder.path());
-    let mut mixed = round(1, 0);
-    for invocation in &mut mixed.invocations {
-        let seen = *invocation.observations.values().next().unwrap();
-        invocation.observations.insert(SeriesKey::new("another", Metric::Throughput), seen);
-        invocation.observations.insert(SeriesKey::new("bench", Metric::Throughput), seen);
-    }
-    archive.put(&[mixed]).unwrap();
-    let count = |archive: &mut SqliteArchive, bench: &str, metric: &str| {
-        let query = HistoryQuery { bench: bench.to_owned(), metric: metric.to_owned(), ..query(100) };
-        archive.history(&query).unwrap().len()
+    each(|archive| {
+        let mut mixed = round(1, 0);
+        for invocation in &mut mixed.invocations {
+            let seen = *invocation.observations.values().next().unwrap();
+            invocation.observations.insert(SeriesKey::new("another", Metric::Throughput), seen);
+            invocation.observations.insert(SeriesKey::new("bench", Metric::Throughput), seen);
+        }
+        archive.put(&[mixed]).unwrap();
+        let count = |archive: &mut dyn Archive, bench: &str, metric: &str| {
+            let query = HistoryQuery { bench: bench.to_owned(), metric: metric.to_owned(), ..query(100) };
+            archive.history(&query).unwrap().len()
+        };
+        assert_eq!(count(archive, "", ""), 6);
+        assert_eq!(count(archive, "bench", ""), 4);
+        assert_eq!(count(archive, "", "throughput"), 4);
+        assert_eq!(count(archive, "bench", "latency.p50"), 2);
+        assert_eq!(count(archive, "nothing", ""), 0);
+        for (project, suite) in [("orders", "another"), ("another", "suite")] {
+            let query = HistoryQuery { project: project.to_owned(), suite: suite.to_owned(), ..query(100) };
+            assert_eq!(archive.history(&query).unwrap(), []);
+        }
+    });
+}
+
+/// An A/A job of so many pairs that is a calibration, with its rounds.
+fn aa(job: u64, agent: &str, pairs: u32) -> (AaJob, Vec<ArchiveRound>) {
+    let mut spec = jobs::spec(Shape::Compare { pairs, faster: false }, "orders", 0);
+    spec.policy.looks = vec![pairs];
+    let spec = Arc::new(spec);
+    let agent = AgentId::new(agent).unwrap();
+    let rounds = (0..pairs).map(|number| ArchiveRound {
+        spec: spec.clone(),
+        agent: agent.clone(),
+        invocations: jobs::round(&spec, round(job, 0).attempt, Epoch::default(), number).invocations,
+        ..round(job, number)
+    });
+    let rounds: Vec<ArchiveRound> = rounds.collect();
+    let aa = AaJob {
+        attempt: rounds[0].attempt,
+        verdict: Box::new(jobs::expected_verdict(&spec)),
+        spec,
+        agent,
+        fingerprint: "a box".to_owned(),
+        finished_unix_ms: 1_764_000_001_000,
     };
-    assert_eq!(count(&mut archive, "", ""), 6);
-    assert_eq!(count(&mut archive, "bench", ""), 4);
-    assert_eq!(count(&mut archive, "", "throughput"), 4);
-    assert_eq!(count(&mut archive, "bench", "latency.p50"), 2);
-    assert_eq!(count(&mut archive, "nothing", ""), 0);
-    for (project, suite) in [("orders", "another"), ("another", "suite")] {
-        let query = HistoryQuery { project: project.to_owned(), suite: suite.to_owned(), ..query(100) };
-        assert_eq!(archive.history(&query).unwrap(), []);
+    (aa, rounds)
+}
+
+#[test]
+fn calibrations_are_of_the_newest_job_of_each_suite_and_box_and_count_once() {
+    each(|archive| {
+        let every = CalibrationQuery { limit: 100, ..CalibrationQuery::default() };
+        assert!(archive.calibrations(&every).unwrap().series.is_empty());
+        for (job, agent, pairs) in [(1, "box", 20), (2, "another", 20), (3, "box", 30)] {
+            let (aa, rounds) = aa(job, agent, pairs);
+            archive.put(&rounds).unwrap();
+            for _ in 0..2 {
+                archive.put_aa(&aa).unwrap();
+            }
+        }
+        let known = archive.calibrations(&every).unwrap();
+        let told: Vec<(&str, u32)> =
+            known.series.iter().map(|series| (series.agent.as_str(), series.calibration.pairs)).collect();
+        assert_eq!(told, [("another", 20), ("box", 30)]);
+        let of = |agent: &str| CalibrationQuery { agent: agent.to_owned(), ..every.clone() };
+        assert_eq!(archive.calibrations(&of("box")).unwrap().series, known.series[1..]);
+        assert!(archive.calibrations(&of("nobody")).unwrap().series.is_empty());
+        let first = CalibrationQuery { limit: 0, ..every };
+        assert_eq!(archive.calibrations(&first).unwrap().series, known.series[..1]);
+    });
+}
+
+#[test]
+fn the_engine_says_what_the_model_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut model, mut engine) = (MemoryArchive::default(), open(folder.path()));
+    for archive in [&mut model as &mut dyn Archive, &mut engine] {
+        for (job, agent, pairs) in [(1, "box", 12), (2, "another", 25)] {
+            let (aa, rounds) = aa(job, agent, pairs);
+            archive.put(&rounds).unwrap();
+            archive.put_aa(&aa).unwrap();
+        }
+        archive.put(&[round(4, 0), round(4, 1)]).unwrap();
+    }
+    for limit in [1, 7, 1_000] {
+        assert_eq!(model.history(&query(limit)).unwrap(), engine.history(&query(limit)).unwrap());
+        let wanted = CalibrationQuery { limit, ..CalibrationQuery::default() };
+        assert_eq!(model.calibrations(&wanted).unwrap(), engine.calibrations(&wanted).unwrap());
     }
 }
 

@@ -233,14 +233,14 @@ async fn a_candidates_failure_and_a_refusal_say_why() {
     let job = place.submit(quick()).await;
     let task = agent.task().await;
     agent
-        .updates(&task, AttemptEvent::Refused(RefusalCause::Unhealthy("governor is powersave".to_owned())))
+        .updates(&task, AttemptEvent::Refused(RefusalCause::Policy("`allow_paths` is not set".to_owned())))
         .await;
     let end = place.finished(&job).await;
     let Some(v1::outcome::Kind::Parked(v1::Parked { why })) = end.outcome.and_then(|outcome| outcome.kind)
     else {
         panic!("not parked")
     };
-    assert!(why.contains("governor is powersave"), "{why}");
+    assert_eq!(why, "no agent's policy allows it: agent `box`: `allow_paths` is not set");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,6 +3,7 @@
 
 mod archive;
 mod artifacts;
+mod calibrations;
 mod links;
 mod starting;
 mod submitting;

@@ -57,8 +57,9 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine over these cores, with what an earlier life left: attempts that had not ended, end now (see the
-    /// actions), and the epochs seen of jobs that are gone still fence.
+    /// A machine over these cores, with what an earlier life left: attempts that had not ended are forgotten (see the
+    /// actions), so that the coordinator hears in the hello that they were lost with that life; those that had, are told
+    /// again. The epochs seen still fence.
     pub fn new(
         limits: Limits,
         allocator: Allocator,
@@ -90,13 +91,13 @@ impl Machine {
             machine.fences.raise(job, epoch);
         }
         for Remembered { attempt, epoch, rounds, end } in remembered {
-            let end = end.unwrap_or_else(|| {
-                let end = AttemptEnd::Box("the agent started anew in the middle of it".to_owned());
-                actions.push(Action::WriteEnd { attempt, end: end.clone() });
-                end
-            });
             machine.fences.raise(attempt.job, epoch);
-            machine.attempts.insert(attempt, Attempt { epoch, rounds, phase: Phase::Ended { end } });
+            match end {
+                Some(end) => {
+                    machine.attempts.insert(attempt, Attempt { epoch, rounds, phase: Phase::Ended { end } });
+                }
+                None => actions.push(Action::Forget { attempt }),
+            }
         }
         (machine, actions)
     }
@@ -249,9 +250,11 @@ impl Machine {
         now: Duration,
         actions: &mut Vec<Action>,
     ) {
-        match self.admit(attempt, epoch, plan) {
+        let answer = self.admit(attempt, epoch, plan);
+        // Whatever the answer: a grant that was answered is over, and if it comes again it is an echo.
+        self.fences.raise(attempt.job, epoch);
+        match answer {
             Ok(Some(plan)) => {
-                self.fences.raise(attempt.job, epoch);
                 let older: Vec<AttemptId> =
                     self.live().map(|(id, _)| id).filter(|id| id.job == attempt.job).collect();
                 for id in older {
@@ -296,7 +299,8 @@ impl Machine {
             return Err(RefusalCause::Busy);
         }
         if self.leaving != Leaving::No {
-            return Err(RefusalCause::Policy("the agent is being shut down".to_owned()));
+            // No word on the job: another box, or this one's next life, may take it.
+            return Err(RefusalCause::Busy);
         }
         self.health.clone().map_err(RefusalCause::Unhealthy)?;
         let plan = plan?;

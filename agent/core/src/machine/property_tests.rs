@@ -80,6 +80,11 @@ impl World {
                 Action::Tell { attempt, epoch, event: AttemptEvent::Refused(RefusalCause::StaleEpoch) } => {
                     prop_assert!(epoch <= self.highest[&attempt.job], "a fresh epoch was refused");
                 }
+                // What was refused must not be taken later either.
+                Action::Tell { attempt, epoch, event: AttemptEvent::Refused(_) } => {
+                    let highest = self.highest.entry(attempt.job).or_default();
+                    *highest = epoch.max(*highest);
+                }
                 Action::WriteEnd { attempt, .. } => {
                     prop_assert!(self.intents.contains_key(&attempt), "an end without a grant");
                     prop_assert!(self.ended.insert(attempt), "two ends");

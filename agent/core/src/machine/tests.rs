@@ -198,6 +198,37 @@ fn stale_epochs_are_refused_and_a_repeated_grant_is_not_taken_twice() {
 }
 
 #[test]
+fn a_grant_that_was_refused_is_never_taken_later() {
+    let mut machine = linked(1);
+    let grant = |counter, plan| Event::Assigned { attempt: attempt(1, 1), epoch: epoch(counter), plan };
+    let refusal = |actions: &[Action]| match &actions[0] {
+        Action::Tell { event: AttemptEvent::Refused(cause), .. } => Some(cause.clone()),
+        _ => None,
+    };
+    let not_here = RefusalCause::Unsupported("not here".to_owned());
+    let refused = step(&mut machine, grant(5, Err(not_here.clone())), Duration::ZERO);
+    assert_eq!(refusal(&refused), Some(not_here));
+    for counter in [4, 5] {
+        let echo = step(&mut machine, grant(counter, Ok(plan(1))), Duration::ZERO);
+        assert_eq!(refusal(&echo), Some(RefusalCause::StaleEpoch), "an echo of what was answered");
+    }
+    assert_eq!(machine.live().count(), 0);
+    step(&mut machine, grant(6, Ok(plan(1))), Duration::ZERO);
+    assert_eq!(machine.live().count(), 1);
+}
+
+#[test]
+fn an_agent_on_its_way_out_says_nothing_against_the_job() {
+    let mut machine = linked(1);
+    assign(&mut machine, 1, plan(2), Duration::ZERO);
+    step(&mut machine, Event::LeaveAsked, SECOND);
+    let late = Event::Assigned { attempt: attempt(2, 1), epoch: epoch(2), plan: Ok(plan(1)) };
+    let refused = AttemptEvent::Refused(RefusalCause::Busy);
+    let actions = step(&mut machine, late, SECOND);
+    assert!(matches!(&actions[0], Action::Tell { event, .. } if *event == refused), "{actions:?}");
+}
+
+#[test]
 fn a_cancel_ends_the_processes_before_it_frees_the_cores() {
     let mut machine = linked(1);
     assign(&mut machine, 1, plan(5), Duration::ZERO);
@@ -249,12 +280,13 @@ fn stale_attempts_are_dropped_on_the_welcome_and_the_rest_goes_on() {
 }
 
 #[test]
-fn an_earlier_life_leaves_ends_and_fences() {
+fn an_earlier_life_leaves_ends_and_fences_and_what_it_had_not_ended_is_not_known_any_more() {
     let held = |job, end| Remembered { attempt: attempt(job, 1), epoch: epoch(job), rounds: 2, end };
     let done = AttemptEnd::Completed { rounds: 2 };
     let (mut machine, actions) = machine_of(1, vec![held(7, None), held(8, Some(done))]);
-    assert_eq!(actions.len(), 1, "the complete one stays as it was: {actions:?}");
-    assert!(matches!(end_of(&actions), Some(AttemptEnd::Box(why)) if why.contains("started anew")));
+    assert_eq!(actions, [Action::Forget { attempt: attempt(7, 1) }], "the complete one stays as it was");
+    let known: Vec<AttemptId> = machine.held().map(|held| held.attempt).collect();
+    assert_eq!(known, [attempt(8, 1)], "what the hello does not name was lost with the earlier life");
     step(&mut machine, Event::HelloSent, Duration::ZERO);
     step(&mut machine, welcome(Vec::new()), Duration::ZERO);
     let stale = Event::Assigned { attempt: attempt(7, 2), epoch: epoch(6), plan: Ok(plan(1)) };

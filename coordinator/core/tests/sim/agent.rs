@@ -78,6 +78,10 @@ pub(crate) struct FakeAgent {
     pub(crate) healthy: bool,
     /// Jobs with this remainder of their submission's number by 3 are not for this box; none if it takes all.
     pub(crate) declines: Option<u64>,
+    /// Whether it declines so because its policy wants it.
+    pub(crate) by_policy: bool,
+    /// Whether it declines every third job for now.
+    pub(crate) stubborn: bool,
     pub(crate) mishaps: Mishaps,
 }
 
@@ -98,6 +102,8 @@ impl FakeAgent {
             drained: false,
             healthy: true,
             declines: None,
+            by_policy: false,
+            stubborn: false,
             mishaps: Mishaps::default(),
         }
     }
@@ -162,21 +168,15 @@ impl FakeAgent {
     pub(crate) fn crash(&mut self, now_ms: u64) {
         self.link_lost(now_ms);
         self.up = false;
-        for held in self.held.values_mut().filter(|held| held.is_live()) {
-            held.phase = Phase::Ended(AttemptEnd::Box("the agent crashed".to_owned()));
-        }
+        self.held.retain(|_, held| !held.is_live());
     }
 
-    /// Starts again: what was live is reported as ended by the box, or not at all.
-    pub(crate) fn restart(&mut self, forgets: bool) {
+    /// Starts again: what was live is not known any more, what had ended is.
+    pub(crate) fn restart(&mut self) {
         self.up = true;
         self.incarnation += 1;
         self.drained = false;
         self.lease = None;
-        if forgets {
-            let crashed = Phase::Ended(AttemptEnd::Box("the agent crashed".to_owned()));
-            self.held.retain(|_, held| held.phase != crashed);
-        }
     }
 
     fn tell(attempt: AttemptId, epoch: Epoch, event: AttemptEvent) -> FromAgent {
@@ -231,7 +231,10 @@ impl FakeAgent {
         } else if !self.healthy {
             Some(RefusalCause::Unhealthy("too hot".to_owned()))
         } else if self.declines == Some(attempt.job.unix_ms() % 3) {
-            Some(RefusalCause::Unsupported("not on this box".to_owned()))
+            let why = "not on this box".to_owned();
+            Some(if self.by_policy { RefusalCause::Policy(why) } else { RefusalCause::Unsupported(why) })
+        } else if self.stubborn && attempt.job.unix_ms().is_multiple_of(3) {
+            Some(RefusalCause::Unsupported("not today".to_owned()))
         } else if self.live().count() >= (self.cores + self.ahead) as usize {
             Some(RefusalCause::Busy)
         } else {

@@ -12,7 +12,7 @@ use darwin_shared::formats::Format;
 use darwin_shared::ids::{AgentId, AttemptId, Epoch, PoolName, ProjectName, SuiteName};
 use darwin_shared::round::{Invocation, RoundResult};
 use darwin_shared::spec::{
-    Arm, Budget, Command, CoreRequest, JobSpec, Source, Step as SpecStep, Steps, Variant, Work,
+    Arm, Budget, Command, CoreRequest, JobSpec, PairPlan, Source, Step as SpecStep, Steps, Variant, Work,
 };
 use darwin_shared::usage::Usage;
 
@@ -49,6 +49,7 @@ pub(crate) fn spec(shape: Shape, project: &str, priority: i32) -> JobSpec {
         pool: None,
         labels: BTreeMap::new(),
         cores: CoreRequest::default(),
+        plan: PairPlan::default(),
         policy: Policy::default().with_max_pairs(rounds),
         budget: Budget { rounds_min: 1, rounds_max: rounds, time: Duration::from_mins(1) },
         priority,
@@ -100,6 +101,8 @@ pub(crate) fn round(spec: &JobSpec, attempt: AttemptId, epoch: Epoch, round: u32
         epoch,
         round,
         invocations: arms(spec, round).into_iter().map(invocation).collect(),
+        pairing: None,
+        warm_ups: vec![],
     }
 }
 
@@ -113,6 +116,7 @@ pub(crate) fn expected_verdict(spec: &JobSpec) -> Verdict {
             order: order(spec.seed, round),
             baseline: side(Arm::Baseline, round),
             challenger: side(Arm::Challenger, round),
+            builds: darwin_gate::Builds::default(),
         };
         if let Step::Decided(verdict) = gate.push(&block).unwrap() {
             return *verdict;

@@ -7,6 +7,7 @@ use darwin_coordinator_core::{
     Action, Answer, EpochRecord, JobRecord, RecordKey, Restored, RestoredJob, SpecRecord, ToAgent, Write,
 };
 use darwin_shared::ids::{AttemptId, Epoch, JobId};
+use darwin_shared::state::{AttemptOutcome, LossCause};
 
 /// Records with their versions.
 #[derive(Debug, Clone, Default)]
@@ -93,8 +94,11 @@ impl FakeLedger {
         if old.state.is_finished() {
             return Err(format!("job {id} is finished and changes: {old:?} becomes {new:?}"));
         }
-        for (index, was) in old.attempts.iter().enumerate() {
-            let Some(is) = new.attempts.get(index) else {
+        for was in &old.attempts {
+            let Some(is) = new.attempts.iter().find(|is| is.number == was.number) else {
+                if matches!(was.outcome, Some(AttemptOutcome::Lost(LossCause::Refused(_)))) {
+                    continue;
+                }
                 return Err(format!("job {id} forgets an attempt"));
             };
             let same = (is.number, is.epoch, &is.agent) == (was.number, was.epoch, &was.agent);
@@ -102,7 +106,8 @@ impl FakeLedger {
                 return Err(format!("job {id} rewrites its past: {was:?} becomes {is:?}"));
             }
         }
-        for added in new.attempts.iter().skip(old.attempts.len()) {
+        let last = old.attempts.last().map_or(0, |attempt| attempt.number);
+        for added in new.attempts.iter().filter(|attempt| attempt.number > last) {
             if old.cancel.is_some() {
                 return Err(format!("job {id} is to be ended and gets another attempt"));
             }

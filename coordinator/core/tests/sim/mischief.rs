@@ -43,8 +43,7 @@ impl World {
     fn kill_or_start_agent(&mut self) {
         let index = self.dice.index(self.agents.len());
         if !self.agents[index].up {
-            let forgets = self.dice.per_mille(500);
-            self.agents[index].restart(forgets);
+            self.agents[index].restart();
             return;
         }
         self.tally.agent_crashes += 1;
@@ -54,8 +53,7 @@ impl World {
             self.net.cut(self.now_ms, link, NOTICE_MS, &mut self.dice);
         }
         if self.dice.per_mille(500) {
-            let forgets = self.dice.per_mille(500);
-            self.agents[index].restart(forgets);
+            self.agents[index].restart();
         }
     }
 
@@ -96,7 +94,7 @@ impl World {
         for index in 0..self.agents.len() {
             let agent = &mut self.agents[index];
             if !agent.up {
-                agent.restart(false);
+                agent.restart();
             }
             agent.mishaps = Mishaps::default();
             if !agent.healthy {
@@ -104,6 +102,10 @@ impl World {
                 let report = FromAgent::Sensor(jobs::sensor(true));
                 let link = agent.link_id;
                 self.say(link, vec![report]);
+            }
+            if std::mem::take(&mut self.agents[index].stubborn) {
+                // Another mind comes with another start: its link is new.
+                self.lose_link(index);
             }
         }
         while self.core.is_none() || self.agents.iter().any(|agent| !agent.is_welcome()) {

@@ -44,6 +44,8 @@ pub(crate) struct Scenario {
     pub(crate) clock_steps: u32,
     /// Two agents decline every third job each, but never the same.
     pub(crate) declines: bool,
+    /// All agents decline every third job until the faults stop.
+    pub(crate) stubborn: bool,
     /// Finished jobs in memory.
     pub(crate) recent_max: usize,
 }
@@ -66,6 +68,7 @@ impl Scenario {
             mishaps: 0,
             clock_steps: 0,
             declines: false,
+            stubborn: false,
             recent_max: 1_000,
         }
     }
@@ -87,13 +90,14 @@ impl Scenario {
             mishaps: rate(40),
             clock_steps: rate(50),
             declines: rate(2) == 1,
+            stubborn: rate(3) == 0,
             recent_max: if rate(4) == 0 { 3 } else { 1_000 },
             ..Self::calm(seed)
         }
     }
 
     /// Whether every job that nobody cancels must end with what its rounds lead to.
-    fn is_harmless(&self) -> bool {
+    pub(crate) fn is_harmless(&self) -> bool {
         self.agent_crashes + self.core_crashes + self.losses + self.mishaps + self.drains + self.cuts == 0
     }
 }

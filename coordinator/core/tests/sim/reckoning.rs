@@ -85,6 +85,9 @@ impl World {
                 Outcome::Expired => return Err(format!("job {id} expired within an hour")),
                 Outcome::Parked { why } => {
                     self.tally.parked += 1;
+                    if why.contains("declined") || (why.contains("policy") && !self.scenario.declines) {
+                        return Err(format!("job {id} is parked because it was declined: {why}"));
+                    }
                     if self.scenario.is_harmless() {
                         return Err(format!("job {id} is parked though nothing failed: {why}"));
                     }

@@ -79,11 +79,14 @@ impl World {
         for agent in &mut agents {
             agent.mishaps.candidate_fails = scenario.mishaps / 2;
             agent.mishaps.box_fails = scenario.mishaps;
+            agent.stubborn = scenario.stubborn;
         }
         if scenario.declines && scenario.agents > 1 {
             let first = dice.below(3);
             agents[0].declines = Some(first);
             agents[1].declines = Some((first + 1) % 3);
+            // Whom only the strict one is connected to, is told so at once: that is no harm, but it is an end.
+            agents[0].by_policy = !scenario.is_harmless();
         }
         let net = Net { doubles: scenario.doubles, losses: scenario.losses, ..Net::default() };
         Self {
@@ -210,7 +213,7 @@ impl World {
         self.net.send_up(self.now_ms, link, Up::Hello(Box::new(hello)), &mut self.dice);
     }
 
-    fn lose_link(&mut self, index: usize) {
+    pub(super) fn lose_link(&mut self, index: usize) {
         if let Some(link) = self.agents[index].link_id {
             self.agents[index].link_lost(self.now_ms);
             self.net.cut(self.now_ms, link, NOTICE_MS, &mut self.dice);
