@@ -54,6 +54,32 @@ pub struct Observation {
     pub unit: Unit,
 }
 
+/// Which of several relinked builds of its variant each side of a round ran, numbered from 0.
+///
+/// Only strict mode ([`crate::Policy::builds`]) asks for it; older records have none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Builds {
+    /// The baseline's build.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<u32>,
+    /// The challenger's build.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub challenger: Option<u32>,
+}
+
+impl Builds {
+    /// Both sides ran their build of this number.
+    pub fn both(build: u32) -> Self {
+        Self { baseline: Some(build), challenger: Some(build) }
+    }
+
+    /// Whether neither side says which build it ran.
+    pub fn is_unnamed(&self) -> bool {
+        self.baseline.is_none() && self.challenger.is_none()
+    }
+}
+
 /// One round: what both variants' processes measured, and in which order they ran.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -68,6 +94,9 @@ pub struct Block {
     /// The challenger's series.
     #[serde(with = "entries")]
     pub challenger: BTreeMap<SeriesKey, Observation>,
+    /// Which builds ran; unnamed outside strict mode.
+    #[serde(default, skip_serializing_if = "Builds::is_unnamed")]
+    pub builds: Builds,
 }
 
 /// Why a block was refused. A refused block changes nothing.
@@ -135,6 +164,43 @@ pub enum BlockError {
         /// The unit it came with.
         got: Unit,
     },
+    /// Strict mode asks for the build of every invocation, and one does not say it.
+    #[error(
+        "round {round}, {variant}: does not say which of the {asked} builds ran, and the policy is strict"
+    )]
+    BuildUnnamed {
+        /// In which round.
+        round: u32,
+        /// On which side.
+        variant: Variant,
+        /// How many builds a side the policy asks for.
+        asked: u32,
+    },
+    /// A build that cannot be there.
+    #[error("round {round}, {variant}: build {build} ran, but the policy's {asked} builds are 0 to {}", asked - 1)]
+    BuildUnknown {
+        /// In which round.
+        round: u32,
+        /// On which side.
+        variant: Variant,
+        /// The build that ran.
+        build: u32,
+        /// How many builds a side the policy asks for; never 0.
+        asked: u32,
+    },
+    /// The two sides ran builds that do not belong together.
+    #[error(
+        "round {round}: build {baseline} of the baseline ran beside build {challenger} of the challenger; \
+         in strict mode both sides of a round run the build of the same number"
+    )]
+    BuildsCrossed {
+        /// In which round.
+        round: u32,
+        /// The baseline's build.
+        baseline: u32,
+        /// The challenger's build.
+        challenger: u32,
+    },
 }
 
 impl Block {
@@ -143,6 +209,23 @@ impl Block {
         match variant {
             Variant::Baseline => &self.baseline,
             Variant::Challenger => &self.challenger,
+        }
+    }
+
+    /// The build that both sides ran, by the rules of strict mode with `asked` builds a side (at least 1).
+    pub(crate) fn strict_build(&self, asked: u32) -> Result<u32, BlockError> {
+        let round = self.round;
+        let named = |variant, build: Option<u32>| match build {
+            None => Err(BlockError::BuildUnnamed { round, variant, asked }),
+            Some(build) if build >= asked => Err(BlockError::BuildUnknown { round, variant, build, asked }),
+            Some(build) => Ok(build),
+        };
+        let baseline = named(Variant::Baseline, self.builds.baseline)?;
+        let challenger = named(Variant::Challenger, self.builds.challenger)?;
+        if baseline == challenger {
+            Ok(baseline)
+        } else {
+            Err(BlockError::BuildsCrossed { round, baseline, challenger })
         }
     }
 
@@ -221,6 +304,7 @@ mod tests {
             order: Order::ChallengerFirst,
             baseline: BTreeMap::from([(key.clone(), seen)]),
             challenger: BTreeMap::new(),
+            builds: Builds::default(),
         };
         let json = serde_json::to_string(&block).unwrap();
         assert_eq!(serde_json::from_str::<Block>(&json).unwrap(), block);
@@ -228,5 +312,10 @@ mod tests {
         let twice = json.replace(entry, &format!("{entry},{entry}"));
         let error = serde_json::from_str::<Block>(&twice).unwrap_err().to_string();
         assert!(error.contains("throughput of match[10] stands here twice"), "{error}");
+        // A record without builds reads and writes as it always did; one with builds keeps them.
+        assert!(!json.contains("builds"), "{json}");
+        let strict = Block { builds: Builds::both(3), ..block };
+        let json = serde_json::to_string(&strict).unwrap();
+        assert_eq!(serde_json::from_str::<Block>(&json).unwrap(), strict);
     }
 }

@@ -34,19 +34,37 @@ impl Boundaries {
 
     /// The boundaries of `looks` when `spent[k]` of the error is used up after look `k`.
     pub fn with_spending(looks: &[u32], spent: &[f64]) -> Self {
-        static CACHE: LazyLock<Mutex<BTreeMap<Key, Arc<[f64]>>>> = LazyLock::new(Mutex::default);
         let key: Key = (looks.to_vec(), spent.iter().map(|a| a.to_bits()).collect());
-        // A poisoned cache still holds only whole entries: they are inserted in one step.
-        if let Some(z) = CACHE.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return Self { z: Arc::clone(z) };
-        }
-        let z: Arc<[f64]> = recursion(looks, spent).into();
-        let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
-        if cache.len() >= CACHE_ENTRIES {
-            cache.clear();
-        }
-        cache.insert(key, Arc::clone(&z));
-        Self { z }
+        cached(key, || recursion(looks, spent))
+    }
+
+    /// The boundaries that a plan uses: those of [`Boundaries::new`], and at most 1.1 times `alpha` for coarse scores.
+    pub fn of_plan(looks: &[u32], alpha: f64) -> Self {
+        Self::for_coarse_scores(looks, &spending(looks, alpha), PLANNED_EXCESS)
+    }
+
+    /// The boundaries when the last of `looks` was not planned and spends what the others left of the error, which
+    /// coarse scores keep too.
+    pub fn with_unplanned_last(looks: &[u32], spent: &[f64]) -> Self {
+        Self::for_coarse_scores(looks, spent, 1.0)
+    }
+
+    /// The recursion takes the sum of the scores for continuous. With few pairs it is not: a number of pairs may hit a
+    /// bad step of the coin's lattice. So the last boundary is at least large enough that the coarsest scores there
+    /// are, the plain signs of all pairs or of every second one, cross with at most `excess` times the error.
+    fn for_coarse_scores(looks: &[u32], spent: &[f64], excess: f64) -> Self {
+        let mut key: Key = (looks.to_vec(), spent.iter().map(|a| a.to_bits()).collect());
+        key.1.push(excess.to_bits());
+        cached(key, || {
+            let mut z = Self::with_spending(looks, spent).z.to_vec();
+            let coarse = looks.last().is_some_and(|pairs| *pairs <= COARSE_PAIRS_MAX);
+            if let (Some(alpha), true, Some((last, earlier))) = (spent.last(), coarse, z.split_last_mut()) {
+                for every in [1, 2] {
+                    *last = last.max(sign_floor(looks, earlier, excess * alpha, every));
+                }
+            }
+            z
+        })
     }
 
     /// The boundary of look `index`; infinite (never crossed) if there is no such look.
@@ -60,7 +78,70 @@ impl Boundaries {
     }
 }
 
+/// How much more than its error a plan's coarsest scores may cross: the bar of the proof.
+const PLANNED_EXCESS: f64 = 1.1;
+/// Above so many pairs a step of the lattice is too small to matter.
+const COARSE_PAIRS_MAX: u32 = 256;
+
+/// The smallest boundary of the last look that keeps the error at `alpha` when every `every`-th pair scores its sign
+/// and the others nothing: a random walk with the earlier looks as absorbing boundaries, counted exactly.
+fn sign_floor(looks: &[u32], earlier: &[f64], alpha: f64, every: u32) -> f64 {
+    let steps = looks.last().map_or(0, |pairs| pairs / every) as usize;
+    // The walk's sum is `at - steps`.
+    let mut chance = vec![0.0; 2 * steps + 1];
+    chance[steps] = 1.0;
+    let boundary_of =
+        |pairs: u32| looks.iter().zip(earlier).find(|(look, _)| **look == pairs).map(|(_, z)| *z);
+    let norm = |pairs: u32| f64::from(pairs / every).sqrt();
+    let mut crossed = 0.0;
+    for pairs in 1..=looks.last().copied().unwrap_or(0) {
+        if pairs % every == 0 {
+            let mut next = vec![0.0; chance.len()];
+            for (at, p) in chance.iter().enumerate().filter(|(_, p)| **p > 0.0) {
+                next[at + 1] += p / 2.0;
+                next[at - 1] += p / 2.0;
+            }
+            chance = next;
+        }
+        if let Some(z) = boundary_of(pairs) {
+            for (at, p) in chance.iter_mut().enumerate().skip(steps) {
+                if (at - steps) as f64 / norm(pairs) >= z {
+                    crossed += std::mem::take(p);
+                }
+            }
+        }
+    }
+    // From the far end inward, until one more sum would cost too much: the boundary lies just above that sum.
+    for (at, p) in chance.iter().enumerate().skip(steps).rev() {
+        crossed += p;
+        if crossed > alpha {
+            return ((at - steps) as f64 + ABOVE_A_SUM) / (steps as f64).sqrt();
+        }
+    }
+    0.0
+}
+
+/// How far above a sum of signs a boundary lies: enough to clear the sums of nearly equal scores too.
+const ABOVE_A_SUM: f64 = 0.1;
+
+/// Looks, and the bits of what is spent; what is not made by the recursion alone has one number more.
 type Key = (Vec<u32>, Vec<u64>);
+
+/// Boundaries are worked out once in a process: the same key always gives the same numbers.
+fn cached(key: Key, work_out: impl FnOnce() -> Vec<f64>) -> Boundaries {
+    static CACHE: LazyLock<Mutex<BTreeMap<Key, Arc<[f64]>>>> = LazyLock::new(Mutex::default);
+    // A poisoned cache still holds only whole entries: they are inserted in one step.
+    if let Some(z) = CACHE.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        return Boundaries { z: Arc::clone(z) };
+    }
+    let z: Arc<[f64]> = work_out().into();
+    let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+    if cache.len() >= CACHE_ENTRIES {
+        cache.clear();
+    }
+    cache.insert(key, Arc::clone(&z));
+    Boundaries { z }
+}
 
 /// How much of `alpha` is used up after each look: `alpha * (n / n_max)^2`.
 pub fn spending(looks: &[u32], alpha: f64) -> Vec<f64> {
@@ -135,20 +216,34 @@ fn convolve(before: &Density, grid: &Grid, sd: f64) -> Vec<f64> {
         let peak = offset.clamp(0.0, count.saturating_sub(1) as f64) as usize;
         let u = (before.first + before.step * peak as f64 - x) / sd;
         let top = (-0.5 * u * u).exp();
-        let walk = |values: &mut dyn Iterator<Item = &f64>, toward: f64| {
-            let (mut weight, mut ratio, mut sum) = (top, (-toward * u * h - 0.5 * h * h).exp(), 0.0);
-            for value in values.take(reach) {
-                weight *= ratio;
-                ratio *= curve;
-                sum += weight * value;
-            }
-            sum
-        };
-        let right = walk(&mut before.values.iter().skip(peak + 1), 1.0);
-        let left = walk(&mut before.values.iter().take(peak).rev(), -1.0);
+        let kernel = |toward: f64| Kernel { top, ratio: (-toward * u * h - 0.5 * h * h).exp(), curve };
+        let right = kernel(1.0).sum(before.values.iter().skip(peak + 1).take(reach));
+        let left = kernel(-1.0).sum(before.values.iter().take(peak).rev().take(reach));
         before.values.get(peak).map_or(0.0, |value| scale * (top * value + right + left))
     };
     (0..GRID_POINTS).map(|i| sum_at(grid.at(i))).collect()
+}
+
+/// A normal density walked along an even grid, from next to its peak outward.
+struct Kernel {
+    /// The weight at the peak.
+    top: f64,
+    /// From there to the first point.
+    ratio: f64,
+    /// By how much the ratio shrinks from point to point.
+    curve: f64,
+}
+
+impl Kernel {
+    fn sum<'a>(self, values: impl Iterator<Item = &'a f64>) -> f64 {
+        let (mut weight, mut ratio, mut sum) = (self.top, self.ratio, 0.0);
+        for value in values {
+            weight *= ratio;
+            ratio *= self.curve;
+            sum += weight * value;
+        }
+        sum
+    }
 }
 
 /// Where the tail above holds exactly `increment`, linear in the log of the tail; and how many points survive.
@@ -192,6 +287,21 @@ mod tests {
     }
 
     #[test]
+    fn an_unplanned_look_clears_the_signs_of_few_pairs() {
+        // One look at 10 pairs: 10 of 10 have 1/1024, 9 or more 11/1024. At 1% only 10 of 10 may cross.
+        let z = Boundaries::with_unplanned_last(&[10], &[0.01]).at(0);
+        assert!(8.0 / 10.0f64.sqrt() < z && z < 10.0 / 10.0f64.sqrt(), "{z}");
+        // Every second pair only: 5 of 5 have 1/32, so nothing may cross there.
+        assert!(z > 5.0 / 5.0f64.sqrt(), "{z}");
+        // With many pairs the steps are fine, and the plan's own boundary stands.
+        let (looks, spent) = ([200, 300], [0.001, 0.01]);
+        assert_eq!(
+            Boundaries::with_unplanned_last(&looks, &spent),
+            Boundaries::with_spending(&looks, &spent)
+        );
+    }
+
+    #[test]
     fn any_alpha_gives_finite_ordered_bounds() {
         let looks = [10, 14, 20, 28, 40];
         let mut before = vec![0.0; 5];
@@ -202,6 +312,7 @@ mod tests {
             before = z.as_slice().to_vec();
         }
         assert_eq!(Boundaries::new(&[], 0.01).as_slice(), [0.0; 0]);
+        assert_eq!(Boundaries::with_unplanned_last(&[], &[]).as_slice(), [0.0; 0]);
         assert!(Boundaries::new(&looks, 0.01).at(5).is_infinite());
     }
 }

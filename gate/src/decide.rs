@@ -20,12 +20,18 @@ pub(crate) struct Levels {
     pub(crate) full: f64,
 }
 
+impl Levels {
+    /// Nothing is proven at these.
+    pub(crate) const UNREACHABLE: Self =
+        Self { reject: f64::INFINITY, gain: f64::INFINITY, full: f64::INFINITY };
+}
+
 /// How far the effect of one series lies from a null value.
 #[derive(Debug, Clone)]
 pub(crate) enum Yardstick {
     /// The sign-flip score of the pairs.
     Score(Pairs),
-    /// Normal theory: the mean effect and its standard error, which is zero for exact counters.
+    /// A mean effect and its standard error, which is zero for exact counters: few pairs and builds.
     Normal { mean: f64, standard_error: f64 },
 }
 

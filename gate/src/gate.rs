@@ -11,6 +11,7 @@
 //! ```
 
 use std::borrow::Borrow;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,7 @@ use crate::metric::SeriesKey;
 use crate::policy::{FIRST_LOOK_PAIRS, Policy, PolicyError};
 use crate::ratio::Ratio;
 use crate::report::{judge, judge_few, leading};
+use crate::score::Score;
 use crate::verdict::{Decision, Reason, Verdict};
 
 /// A REJECT follows when more than this share of the challenger's invocations failed.
@@ -70,10 +72,43 @@ pub struct Leading {
 pub struct LookReport {
     /// Pairs at this look.
     pub pairs: u32,
+    /// The most pairs that will be measured.
+    #[serde(default)]
+    pub max_pairs: u32,
     /// Pairs at the next look; none after the last.
     pub next_look: Option<u32>,
     /// The series that stands out.
     pub leading: Option<Leading>,
+}
+
+/// `latency.p99 of match -18.9% [-22.0%, -15.1%], 14 of 40 pairs, next look at 20`.
+impl fmt::Display for LookReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(leading) = &self.leading {
+            write!(f, "{leading}, ")?;
+        }
+        write!(f, "{} of {} pairs", self.pairs, self.max_pairs)?;
+        self.next_look.map_or(Ok(()), |next| write!(f, ", next look at {next}"))
+    }
+}
+
+/// `latency.p99 of match -18.9% [-22.0%, -15.1%]`; without the interval while it is unbounded.
+impl fmt::Display for Leading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.series, Tenths(self.delta))?;
+        self.interval.map_or(Ok(()), |(low, high)| write!(f, " [{}, {}]", Tenths(low), Tenths(high)))
+    }
+}
+
+/// A change with its sign, to a tenth of a percent: what a progress line needs and no more.
+struct Tenths(Ratio);
+
+impl fmt::Display for Tenths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tenths = (self.0.get() * 1000.0).round();
+        // Zero has no sign, whichever side it was rounded from.
+        if tenths == 0.0 { f.write_str("0.0%") } else { write!(f, "{:+.1}%", tenths / 10.0) }
+    }
 }
 
 /// How far the gate has come.
@@ -150,7 +185,7 @@ impl Gate {
         if round > expected {
             return Err(BlockError::Gap { round, expected });
         }
-        self.ledger.push(block)?;
+        self.ledger.push(&self.policy, block)?;
         let pairs = self.ledger.blocks;
         if !self.policy.looks.contains(&pairs) {
             if pairs < self.policy.max_pairs {
@@ -166,14 +201,19 @@ impl Gate {
         let index = self.looks_taken as usize;
         self.looks_taken += 1;
         let roster = self.roster.get_or_insert_with(|| Roster::new(&self.policy, &self.ledger));
-        let boundary = |alpha| Boundaries::new(&self.policy.looks, alpha).at(index);
-        let judgement = judge(&self.policy, &self.ledger, roster, boundary);
+        let policy = &self.policy;
+        let boundary = |alpha| planned(policy, alpha).at(index);
+        let mut judgement = judge(&self.policy, &self.ledger, roster, boundary);
         let last = pairs >= self.policy.max_pairs;
+        if last {
+            judgement.guard(&self.policy, &self.ledger, self.seed);
+        }
         if judgement.outcome.is_some() || last {
             let verdict = judgement.into_verdict(&self.policy, &self.ledger, self.seed, self.looks_taken);
             return self.decide(verdict);
         }
-        Step::Look(LookReport { pairs, next_look: self.next_look(), leading: self.leading() })
+        let max_pairs = self.policy.max_pairs;
+        Step::Look(LookReport { pairs, max_pairs, next_look: self.next_look(), leading: self.leading() })
     }
 
     fn decide(&mut self, verdict: Verdict) -> Step {
@@ -201,7 +241,7 @@ impl Gate {
 
     fn leading(&self) -> Option<Leading> {
         let boundary = match self.looks_taken.checked_sub(1) {
-            Some(index) => Boundaries::new(&self.policy.looks, self.policy.alpha).at(index as usize),
+            Some(index) => planned(&self.policy, self.policy.alpha).at(index as usize),
             None => f64::INFINITY,
         };
         leading(&self.policy, &self.ledger, boundary)
@@ -217,15 +257,22 @@ impl Gate {
         }
         let pairs = self.ledger.blocks;
         let roster = self.roster.clone().unwrap_or_else(|| Roster::new(&self.policy, &self.ledger));
-        let (mut judgement, looks_taken) = if pairs < FIRST_LOOK_PAIRS {
-            (judge_few(&self.policy, &self.ledger, &roster), self.looks_taken)
-        } else {
-            let last = LastLook::new(&self.policy.looks, self.looks_taken as usize, pairs);
+        let (mut judgement, looks_taken) = if pairs >= FIRST_LOOK_PAIRS {
+            let last = LastLook::new(&self.policy, self.looks_taken as usize, pairs);
             (judge(&self.policy, &self.ledger, &roster, |alpha| last.boundary(alpha)), last.count())
+        } else if self.policy.is_strict() {
+            // An assumed noise says nothing of layouts: nothing is proven so early.
+            (judge(&self.policy, &self.ledger, &roster, |_| f64::INFINITY), self.looks_taken)
+        } else {
+            (judge_few(&self.policy, &self.ledger, &roster), self.looks_taken)
         };
         match outcome_of(why, pairs) {
             Some(outcome) => judgement.outcome = Some(outcome),
-            None => judgement.ended_early = pairs >= FIRST_LOOK_PAIRS,
+            None if pairs >= FIRST_LOOK_PAIRS => {
+                judgement.ended_early = true;
+                judgement.guard(&self.policy, &self.ledger, self.seed);
+            }
+            None => {}
         }
         judgement.into_verdict(&self.policy, &self.ledger, self.seed, looks_taken)
     }
@@ -244,17 +291,25 @@ fn outcome_of(why: EndOfData, pairs: u32) -> Option<(Decision, Reason)> {
     }
 }
 
+/// The boundaries of a policy's looks. Records of the first rule keep the boundaries that they were judged by.
+fn planned(policy: &Policy, alpha: f64) -> Boundaries {
+    match policy.score {
+        Score::Clipped => Boundaries::new(&policy.looks, alpha),
+        Score::Adaptive => Boundaries::of_plan(&policy.looks, alpha),
+    }
+}
+
 /// An unplanned last look: the looks taken before it keep their spending, it spends the rest.
 struct LastLook<'a> {
-    planned: &'a [u32],
+    policy: &'a Policy,
     earlier: usize,
     pairs: u32,
 }
 
 impl<'a> LastLook<'a> {
-    fn new(planned: &'a [u32], taken: usize, pairs: u32) -> Self {
-        let earlier = planned.iter().take(taken).filter(|look| **look < pairs).count();
-        Self { planned, earlier, pairs }
+    fn new(policy: &'a Policy, taken: usize, pairs: u32) -> Self {
+        let earlier = policy.looks.iter().take(taken).filter(|look| **look < pairs).count();
+        Self { policy, earlier, pairs }
     }
 
     fn count(&self) -> u32 {
@@ -262,10 +317,15 @@ impl<'a> LastLook<'a> {
     }
 
     fn boundary(&self, alpha: f64) -> f64 {
-        let mut looks: Vec<u32> = self.planned.iter().take(self.earlier).copied().collect();
-        let mut spent: Vec<f64> = spending(self.planned, alpha).into_iter().take(self.earlier).collect();
+        let planned = &self.policy.looks;
+        let mut looks: Vec<u32> = planned.iter().take(self.earlier).copied().collect();
+        let mut spent: Vec<f64> = spending(planned, alpha).into_iter().take(self.earlier).collect();
         looks.push(self.pairs);
         spent.push(alpha);
-        Boundaries::with_spending(&looks, &spent).at(self.earlier)
+        let boundaries = match self.policy.score {
+            Score::Clipped => Boundaries::with_spending(&looks, &spent),
+            Score::Adaptive => Boundaries::with_unplanned_last(&looks, &spent),
+        };
+        boundaries.at(self.earlier)
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::block::{Block, BlockError, Evidence, Observation, Variant};
+use crate::guard;
 use crate::metric::{Better, LatencyStat, Metric, SeriesKey, Unit};
 use crate::policy::{MetricPolicy, Policy};
 use crate::verdict::{Absent, Reason};
@@ -61,6 +62,8 @@ pub(crate) struct Series {
     pub(crate) effects: Vec<f64>,
     /// `(ln challenger + ln baseline) / 2` per pair.
     pub(crate) log_middles: Vec<f64>,
+    /// The build that each pair was measured with; empty outside strict mode.
+    pub(crate) builds: Vec<u32>,
     /// The values of the first pair.
     pub(crate) first_pair: (f64, f64),
     pub(crate) presence: Presence,
@@ -75,6 +78,7 @@ impl Series {
             min_samples: u64::MAX,
             effects: Vec::new(),
             log_middles: Vec::new(),
+            builds: Vec::new(),
             first_pair: (0.0, 0.0),
             presence: Presence::default(),
         }
@@ -94,6 +98,16 @@ impl Series {
             self.min_samples = self.min_samples.min(seen.samples);
             self.evidence = weaker(self.evidence, seen.evidence);
         }
+    }
+
+    /// The logs of the baseline's and the challenger's values per pair, turned so that larger is worse.
+    pub(crate) fn worse_upward(&self, better: Better) -> (Vec<f64>, Vec<f64>) {
+        let turn = match better {
+            Better::Smaller => 1.0,
+            Better::Bigger => -1.0,
+        };
+        let pairs = self.effects.iter().zip(&self.log_middles);
+        pairs.map(|(effect, middle)| (turn * middle - effect / 2.0, turn * middle + effect / 2.0)).unzip()
     }
 
     /// Pairs of this series.
@@ -119,13 +133,17 @@ pub(crate) struct Ledger {
     pub(crate) blocks: u32,
     pub(crate) benches: BTreeMap<String, Presence>,
     pub(crate) series: BTreeMap<SeriesKey, Series>,
+    /// The builds that ran; empty outside strict mode.
+    pub(crate) builds: BTreeSet<u32>,
 }
 
 impl Ledger {
     /// Takes in the next block, or refuses it and changes nothing.
-    pub(crate) fn push(&mut self, block: &Block) -> Result<(), BlockError> {
+    pub(crate) fn push(&mut self, policy: &Policy, block: &Block) -> Result<(), BlockError> {
         block.validate()?;
+        let build = if policy.is_strict() { Some(block.strict_build(policy.builds)?) } else { None };
         self.check_units(block)?;
+        self.builds.extend(build);
         let round = block.round;
         let benches = |variant| block.side(variant).keys().map(|k| k.bench.as_str()).collect::<BTreeSet<_>>();
         let (baseline, challenger) = (benches(Variant::Baseline), benches(Variant::Challenger));
@@ -139,6 +157,7 @@ impl Ledger {
             series.presence.note(round, true, other.is_some());
             if let Some(other) = other {
                 series.add(key.metric.better(), seen, other);
+                series.builds.extend(build);
             }
         }
         for (key, seen) in block.challenger.iter().filter(|(key, _)| !block.baseline.contains_key(*key)) {
@@ -206,7 +225,9 @@ impl Ledger {
         if let Some((series, round, absent)) = gap {
             return Some(Reason::SeriesMissing { series, absent, round });
         }
-        let asked = policy.metrics.iter().filter(|(_, p)| p.gated).map(|(metric, _)| metric);
+        // No bench measures a worst tenth: naming one only sets what the guard tolerates.
+        let measured = |metric: &Metric| !matches!(metric, Metric::WorstTenth(_));
+        let asked = policy.metrics.iter().filter(|(m, p)| p.gated && measured(m)).map(|(metric, _)| metric);
         let unseen = |metric: &&Metric| {
             !self.series.iter().any(|(key, s)| key.metric.same_quantity(metric) && !s.effects.is_empty())
         };
@@ -222,6 +243,8 @@ impl Ledger {
 pub(crate) struct Roster {
     pub(crate) gated: BTreeMap<SeriesKey, MetricPolicy>,
     pub(crate) primaries: u32,
+    /// Whether rare slow processes are looked for in the primary series, as one more test.
+    pub(crate) guard: bool,
 }
 
 impl Roster {
@@ -236,12 +259,30 @@ impl Roster {
             })
             .collect();
         let primaries = gated.keys().filter(|key| ledger.rule(policy, key).primary).count();
-        Self { gated, primaries: u32::try_from(primaries).unwrap_or(u32::MAX) }
+        let primaries = u32::try_from(primaries).unwrap_or(u32::MAX);
+        let mut roster = Self { gated, primaries, guard: false };
+        // A guard that cannot fire must not cost the others their share of alpha.
+        roster.guard = roster.wants_guard(policy) && !roster.guard_is_too_small(policy);
+        roster
     }
 
-    /// How many tests share alpha on the side of REJECT.
-    pub(crate) fn tests(&self) -> u32 {
+    fn wants_guard(&self, policy: &Policy) -> bool {
+        policy.guard_slow_processes && !policy.is_strict() && self.primaries > 0
+    }
+
+    /// Whether the guard is wanted, and so many series share alpha that it could never fire.
+    pub(crate) fn guard_is_too_small(&self, policy: &Policy) -> bool {
+        self.wants_guard(policy) && !guard::can_fire(policy.alpha / (self.gated.len() + 1) as f64)
+    }
+
+    /// How many series are gated.
+    pub(crate) fn series(&self) -> u32 {
         u32::try_from(self.gated.len()).unwrap_or(u32::MAX)
+    }
+
+    /// How many tests share alpha on the side of REJECT: the series, and the guard.
+    pub(crate) fn tests(&self) -> u32 {
+        self.series().saturating_add(u32::from(self.guard))
     }
 }
 

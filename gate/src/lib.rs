@@ -12,33 +12,52 @@
 //! | [`coin`] | the order of the variants in a round, replayable from the seed |
 //! | [`block`] | one pair of invocations and what they measured |
 //! | [`stats`] | nearest-rank quantiles, mean, median, MAD |
-//! | [`score`] | the clipped sign-flip score, its root and its repeated interval |
+//! | [`score`] | the sign-flip score, its root and its repeated interval |
 //! | [`bounds`] | the boundaries of the looks (alpha spending) |
 //! | [`plan`] | how many pairs an effect needs |
+//! | [`calibration`] | how noisy pairs of the same code are |
+//! | [`mser`] | where a series of latencies is warm |
+//! | [`eprocess`] | the test of jobs without a planned end |
+//! | [`audit`] | whether the gate is wrong more often than it promises |
+//! | [`resolution`] | what a policy's pairs cannot resolve |
 //! | [`gate`] | blocks in, steps and the verdict out |
+//! | `guard` | rare slow processes: label swaps of the worst tenth |
+//! | `build_means` | strict mode: builds as the unit of evidence |
+//! | `family` | how many tests the gated series are worth |
 //! | [`few_pairs`] | the rule below ten pairs |
 //! | [`verdict`] | the statement that people read |
 
+pub mod audit;
 pub mod block;
 pub mod bounds;
+mod build_means;
+pub mod calibration;
 pub mod coin;
 mod decide;
+pub mod eprocess;
+mod family;
 pub mod few_pairs;
 pub mod gate;
+mod guard;
 mod ledger;
 pub mod metric;
+pub mod mser;
 pub mod plan;
 pub mod policy;
 pub mod ratio;
 mod report;
+pub mod resolution;
 pub mod score;
+mod slow_processes;
 pub mod stats;
 pub mod verdict;
 
-pub use block::{Block, BlockError, Evidence, Observation, Variant};
-pub use coin::{Order, order};
+pub use block::{Block, BlockError, Builds, Evidence, Observation, Variant};
+pub use calibration::{Calibration, KnownNoise};
+pub use coin::{Order, build, order, slice_order};
 pub use gate::{EndOfData, Gate, Leading, LookReport, Progress, Step};
 pub use metric::{Better, LatencyStat, Metric, MetricError, SeriesKey, Unit};
 pub use policy::{MetricPolicy, Mode, Policy, PolicyError};
 pub use ratio::{Ratio, RatioError};
+pub use score::Score;
 pub use verdict::{Absent, Decision, Finding, FindingClass, Method, Reason, Verdict};

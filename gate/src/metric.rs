@@ -90,7 +90,8 @@ impl fmt::Display for LatencyStat {
 /// What is compared between two variants.
 ///
 /// Text names: `latency.p50`, `latency.p99.9`, `latency.mean`, `throughput`, `memory.peak`,
-/// `instructions`, `custom.<name>` (smaller is better) and `custom.<name>:bigger`.
+/// `instructions`, `custom.<name>` (smaller is better), `custom.<name>:bigger`, and `worst-tenth.<metric>`, which
+/// only findings have.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Metric {
     /// Time of one operation.
@@ -108,6 +109,9 @@ pub enum Metric {
         /// Which direction is good.
         better: Better,
     },
+    /// The mean of the worst tenth of the invocations of another metric: what the guard for rare slow processes
+    /// compares. No bench measures it.
+    WorstTenth(Box<Metric>),
 }
 
 /// Why a text is not a metric.
@@ -128,6 +132,8 @@ pub enum MetricError {
 
 /// The longest name of a custom metric in bytes: it is a column in tables and a key in the archive.
 const CUSTOM_NAME_MAX_BYTES: usize = 128;
+/// What the text of a worst tenth begins with.
+const WORST_TENTH: &str = "worst-tenth.";
 
 impl Metric {
     /// A metric of the bench's own.
@@ -145,6 +151,7 @@ impl Metric {
             Self::Latency(_) | Self::MemoryPeak | Self::Instructions => Better::Smaller,
             Self::Throughput => Better::Bigger,
             Self::Custom { better, .. } => *better,
+            Self::WorstTenth(of) => of.better(),
         }
     }
 
@@ -166,6 +173,7 @@ impl fmt::Display for Metric {
             Self::Instructions => f.write_str("instructions"),
             Self::Custom { name, better: Better::Smaller } => write!(f, "custom.{name}"),
             Self::Custom { name, better: Better::Bigger } => write!(f, "custom.{name}:bigger"),
+            Self::WorstTenth(of) => write!(f, "{WORST_TENTH}{of}"),
         }
     }
 }
@@ -189,6 +197,13 @@ impl FromStr for Metric {
                 Some((name, "bigger")) => Self::custom(name, Better::Bigger),
                 Some(_) => Err(MetricError::BadCustomName(custom.to_owned())),
             };
+        }
+        if let Some(of) = text.strip_prefix(WORST_TENTH) {
+            // One level: a worst tenth of a worst tenth means nothing, and a long text must not nest for ever.
+            if of.starts_with(WORST_TENTH) {
+                return Err(MetricError::Unknown(text.to_owned()));
+            }
+            return Ok(Self::WorstTenth(Box::new(of.parse()?)));
         }
         match text {
             "throughput" => Ok(Self::Throughput),
@@ -293,6 +308,7 @@ mod tests {
         all.extend([Metric::Throughput, Metric::MemoryPeak, Metric::Instructions]);
         all.push(Metric::custom("orders.in.flight", Better::Smaller).unwrap());
         all.push(Metric::custom("fills", Better::Bigger).unwrap());
+        all.extend(all.clone().into_iter().map(|metric| Metric::WorstTenth(Box::new(metric))));
         for metric in all {
             assert_eq!(metric.to_string().parse::<Metric>().unwrap(), metric);
             let json = serde_json::to_string(&metric).unwrap();
@@ -305,9 +321,18 @@ mod tests {
 
     #[test]
     fn what_is_no_metric_is_refused() {
-        for bad in
-            ["", "latency", "latency.p98", "custom.", "custom.a:wrong", "custom.a:b:bigger", "memory", "p99"]
-        {
+        for bad in [
+            "",
+            "latency",
+            "latency.p98",
+            "custom.",
+            "custom.a:wrong",
+            "custom.a:b:bigger",
+            "memory",
+            "p99",
+            "worst-tenth.",
+            "worst-tenth.worst-tenth.throughput",
+        ] {
             assert!(bad.parse::<Metric>().is_err(), "{bad} was taken");
         }
         insta::assert_snapshot!("latency.p98".parse::<Metric>().unwrap_err(), @"`latency.p98` is not a metric; known are latency.{min,p50,p90,p99,p99.9,mean,max}, throughput, memory.peak, instructions, and custom.NAME or custom.NAME:bigger");

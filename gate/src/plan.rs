@@ -1,50 +1,80 @@
 //! How many pairs an effect needs, and the smallest effect that a number of pairs resolves.
 //!
-//! `n = ((z + 1.28) * 1.2 * s / D)^2` for 90% power, `z` the normal quantile at `1 - alpha / tests`, `s` the
-//! robust standard deviation of the pairs' log ratios, `D` the effect as a log ratio; 1.2 is the price of
-//! clipping and of the looks, found by simulation.
+//! `n = ((z_alpha + z_power) * 1.2 * s / D)^2`, `z_alpha` the normal quantile at `1 - alpha / tests`, `z_power` that of the
+//! power (1.28 for 90%), `s` the robust standard deviation of the pairs' log ratios, `D` the effect as a log ratio; 1.2 is
+//! the price of clipping and of the looks, found by simulation.
 
 use statrs::distribution::{ContinuousCDF, Normal};
 
 use crate::stats::{MAD_TO_SD, mad};
 
-/// The normal quantile of 90% power.
-const POWER_QUANTILE: f64 = 1.28;
+/// The chance to see an effect that is there, unless something else is asked for.
+pub const USUAL_POWER: f64 = 0.9;
 /// What clipping and looking early cost.
 const LOOKS_FACTOR: f64 = 1.2;
 /// Stands for "more pairs than anybody would run".
 pub const TOO_MANY_PAIRS: u32 = 1_000_000;
+
+/// What a plan is asked for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Question {
+    /// The chance of a wrong verdict, above 0 and below 1/2.
+    pub alpha: f64,
+    /// How many gated series share it, at least 1.
+    pub tests: u32,
+    /// The chance to see an effect that is there, above 0 and below 1.
+    pub power: f64,
+}
+
+impl Question {
+    /// With 90% power.
+    pub fn usual(alpha: f64, tests: u32) -> Self {
+        Self { alpha, tests, power: USUAL_POWER }
+    }
+
+    /// The pairs needed to see a log effect in pairs of this robust standard deviation.
+    ///
+    /// Held at [`TOO_MANY_PAIRS`]; an effect of zero needs that many.
+    pub fn pairs_needed(self, robust_sd: f64, log_effect: f64) -> u32 {
+        let needed = (self.factor() * robust_sd / log_effect.abs()).powi(2).ceil();
+        if needed.is_nan() {
+            return TOO_MANY_PAIRS;
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "held between 1 and the limit"
+        )]
+        let pairs = needed.clamp(1.0, f64::from(TOO_MANY_PAIRS)) as u32;
+        pairs
+    }
+
+    /// The smallest log effect that `pairs` pairs resolve; infinite without pairs.
+    pub fn smallest_effect(self, robust_sd: f64, pairs: u32) -> f64 {
+        self.factor() * robust_sd / f64::from(pairs).sqrt()
+    }
+
+    fn factor(self) -> f64 {
+        let normal = Normal::standard();
+        let z_alpha = -normal.inverse_cdf(self.alpha / f64::from(self.tests.max(1)));
+        (z_alpha + normal.inverse_cdf(self.power)) * LOOKS_FACTOR
+    }
+}
 
 /// The robust standard deviation of log ratios: `1.4826 * MAD`. Zero without pairs.
 pub fn robust_sd(log_ratios: &[f64]) -> f64 {
     MAD_TO_SD * mad(log_ratios).unwrap_or(0.0)
 }
 
-/// The pairs needed to see a log effect with 90% power when `alpha` is shared by `tests` series.
-///
-/// Held at [`TOO_MANY_PAIRS`]; an effect of zero needs that many.
+/// The pairs needed to see a log effect with 90% power when `alpha` is shared by `tests` series:
+/// see [`Question::pairs_needed`].
 pub fn pairs_needed(robust_sd: f64, log_effect: f64, alpha: f64, tests: u32) -> u32 {
-    let needed = (factor(alpha, tests) * robust_sd / log_effect.abs()).powi(2).ceil();
-    if needed.is_nan() {
-        return TOO_MANY_PAIRS;
-    }
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "held between 1 and the limit"
-    )]
-    let pairs = needed.clamp(1.0, f64::from(TOO_MANY_PAIRS)) as u32;
-    pairs
+    Question::usual(alpha, tests).pairs_needed(robust_sd, log_effect)
 }
 
-/// The smallest log effect that `pairs` pairs resolve with 90% power; infinite without pairs.
+/// The smallest log effect that `pairs` pairs resolve with 90% power: see [`Question::smallest_effect`].
 pub fn smallest_effect(robust_sd: f64, pairs: u32, alpha: f64, tests: u32) -> f64 {
-    factor(alpha, tests) * robust_sd / f64::from(pairs).sqrt()
-}
-
-fn factor(alpha: f64, tests: u32) -> f64 {
-    let z = -Normal::standard().inverse_cdf(alpha / f64::from(tests.max(1)));
-    (z + POWER_QUANTILE) * LOOKS_FACTOR
+    Question::usual(alpha, tests).smallest_effect(robust_sd, pairs)
 }
 
 #[cfg(test)]
@@ -58,6 +88,13 @@ mod tests {
         assert_eq!(pairs_needed(1.0, 1.0 / 3.0, 0.01, 1), 169);
         assert_eq!(pairs_needed(0.03, 0.01, 0.01, 3), 207);
         assert!((smallest_effect(0.03, 207, 0.01, 3) - 0.01).abs() < 1e-4);
+    }
+
+    #[test]
+    fn more_power_needs_more_pairs() {
+        let with = |power| Question { alpha: 0.01, tests: 1, power }.pairs_needed(0.03, 0.01);
+        // ((2.3263 + z) * 1.2 * 3)^2 with z = 0, 0.8416, 1.2816, 2.3263.
+        assert_eq!([with(0.5), with(0.8), with(0.9), with(0.99)], [71, 131, 169, 281]);
     }
 
     #[test]

@@ -5,8 +5,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::metric::{LatencyStat, Metric};
+use crate::calibration::KnownNoise;
+use crate::metric::{LatencyStat, Metric, SeriesKey};
 use crate::ratio::Ratio;
+use crate::score::Score;
 
 /// What the gate approves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -67,7 +69,39 @@ pub struct Policy {
     pub min_gain: Ratio,
     /// For few pairs: the standard deviation of one process' log statistic that is taken for granted.
     pub assumed_noise: Ratio,
+    /// What calibrations say of the noise of the gated series; with few pairs it takes the place of `assumed_noise`, and the
+    /// verdict says what it cannot resolve. At most [`MAX_KNOWN_NOISE`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub known_noise: Vec<KnownNoise>,
+    /// How pairs are scored, and with it how alpha is shared: [`Score::Adaptive`] also counts series of one bench that
+    /// agree as fewer tests. Policies written before it existed score as they did.
+    #[serde(default)]
+    pub score: Score,
+    /// Whether rare slow processes are looked for at the end; one more test that shares alpha on the side of REJECT.
+    /// Not with few pairs, and not in strict mode. Policies written before it existed go without.
+    #[serde(default = "no")]
+    pub guard_slow_processes: bool,
+    /// Strict mode: how many relinked builds of each variant must be compared, 4 to 64. Then the builds, not the
+    /// pairs, are the unit of evidence, so that the luck of a link layout is no finding. 1: not strict.
+    #[serde(default = "one")]
+    pub builds: u32,
 }
+
+fn no() -> bool {
+    false
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// The fewest builds a side in strict mode: Student's t of fewer has no power at any usual alpha.
+pub const MIN_BUILDS: u32 = 4;
+/// The most builds a side in strict mode: more relinks than anybody stages.
+pub const MAX_BUILDS: u32 = 64;
+
+/// The most series of which a policy may know the noise: each is looked for by name.
+pub const MAX_KNOWN_NOISE: usize = 1000;
 
 /// Fewer pairs than this cannot carry the sign-flip test at any usual alpha.
 pub const FIRST_LOOK_PAIRS: u32 = 10;
@@ -87,6 +121,10 @@ impl Default for Policy {
             primary: None,
             min_gain: Ratio::ZERO,
             assumed_noise: Ratio::from_percent(5),
+            known_noise: Vec::new(),
+            score: Score::Adaptive,
+            guard_slow_processes: true,
+            builds: 1,
         }
     }
 }
@@ -158,6 +196,27 @@ pub enum PolicyError {
     /// The assumed noise is not usable.
     #[error("assumed_noise = {0}: must be above 0% and at most 100%")]
     AssumedNoise(Ratio),
+    /// More known noise than a policy may carry.
+    #[error("known_noise has {0} series: at most {MAX_KNOWN_NOISE} are taken")]
+    KnownNoise(usize),
+    /// Strict mode with too few or too many builds.
+    #[error(
+        "builds = {0}: must be {MIN_BUILDS} to {MAX_BUILDS} relinked builds a side, or 1 for no strict mode"
+    )]
+    Builds(u32),
+    /// Strict mode without a round for every build.
+    #[error(
+        "max_pairs = {max_pairs}: strict mode with {builds} builds needs at least {needed}, so that each build \
+             runs and a look is taken"
+    )]
+    BuildsWithoutPairs {
+        /// The builds a side.
+        builds: u32,
+        /// The pairs that were given.
+        max_pairs: u32,
+        /// The fewest that would do.
+        needed: u32,
+    },
 }
 
 impl Policy {
@@ -181,6 +240,21 @@ impl Policy {
         let by_default = matches!(metric, Metric::Latency(LatencyStat::P50 | LatencyStat::P99));
         let gated = by_default || self.is_primary(metric);
         (MetricPolicy { margin: default_margin(metric), floor: Ratio::ZERO, gated }, false)
+    }
+
+    /// What the guard for rare slow processes tolerates in the worst tenth of a metric, and whether it looks there.
+    ///
+    /// Unless `worst-tenth.<metric>` is named: the metric's own margin, but at least 5%, because a worst tenth feels
+    /// any more noise of the challenger, and only rare slow processes are meant.
+    pub fn for_worst_tenth(&self, metric: &Metric) -> MetricPolicy {
+        let worst = Metric::WorstTenth(Box::new(metric.clone()));
+        let (own, named) = self.for_metric(&worst);
+        if named {
+            return own;
+        }
+        let (of, _) = self.for_metric(metric);
+        let margin = if of.margin > WORST_TENTH_MARGIN { of.margin } else { WORST_TENTH_MARGIN };
+        MetricPolicy { margin, floor: Ratio::ZERO, gated: true }
     }
 
     /// Whether this is the primary metric, where benches have it: the named one, else `latency.p50`.
@@ -226,6 +300,34 @@ impl Policy {
         if self.assumed_noise <= Ratio::ZERO || self.assumed_noise.get() > 1.0 {
             return Err(PolicyError::AssumedNoise(self.assumed_noise));
         }
+        if self.known_noise.len() > MAX_KNOWN_NOISE {
+            return Err(PolicyError::KnownNoise(self.known_noise.len()));
+        }
+        self.validate_builds()
+    }
+
+    /// What a calibration says of the noise of this series.
+    pub fn known_noise_of(&self, series: &SeriesKey) -> Option<&KnownNoise> {
+        self.known_noise.iter().find(|known| known.series == *series)
+    }
+
+    /// Whether builds, not pairs, are the unit of evidence.
+    pub fn is_strict(&self) -> bool {
+        self.builds > 1
+    }
+
+    fn validate_builds(&self) -> Result<(), PolicyError> {
+        let Self { builds, max_pairs, .. } = *self;
+        if builds == 1 {
+            return Ok(());
+        }
+        if !(MIN_BUILDS..=MAX_BUILDS).contains(&builds) {
+            return Err(PolicyError::Builds(builds));
+        }
+        let needed = builds.max(FIRST_LOOK_PAIRS);
+        if max_pairs < needed {
+            return Err(PolicyError::BuildsWithoutPairs { builds, max_pairs, needed });
+        }
         Ok(())
     }
 
@@ -242,6 +344,9 @@ impl Policy {
     }
 }
 
+/// What is tolerated in a worst tenth.
+const WORST_TENTH_MARGIN: Ratio = Ratio::from_percent(5);
+
 fn default_margin(metric: &Metric) -> Ratio {
     match metric {
         Metric::Latency(LatencyStat::P50) => Ratio::from_percent(1),
@@ -251,6 +356,7 @@ fn default_margin(metric: &Metric) -> Ratio {
         | Metric::MemoryPeak
         | Metric::Instructions
         | Metric::Custom { .. } => Ratio::from_percent(2),
+        Metric::WorstTenth(_) => WORST_TENTH_MARGIN,
     }
 }
 
@@ -287,6 +393,27 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_from_before_the_guard_and_strict_mode_judges_as_it_did() {
+        let old = serde_json::from_str::<Policy>(r#"{"alpha":0.02}"#).unwrap();
+        assert!(!old.guard_slow_processes && !old.is_strict() && old.score == Score::Clipped);
+        Policy { builds: 4, ..Policy::default() }.validate().unwrap();
+    }
+
+    #[test]
+    fn a_worst_tenth_has_a_margin_of_its_own() {
+        let p50 = Metric::Latency(LatencyStat::P50);
+        assert_eq!(Policy::default().for_worst_tenth(&p50).margin, Ratio::from_percent(5));
+        let named = |metric: Metric, percent| {
+            let rule = MetricPolicy { margin: Ratio::from_percent(percent), floor: Ratio::ZERO, gated: true };
+            let policy = Policy { metrics: BTreeMap::from([(metric, rule)]), ..Policy::default() };
+            policy.for_worst_tenth(&p50).margin.as_percent()
+        };
+        assert!((named(p50.clone(), 8) - 8.0).abs() < 1e-9);
+        assert!((named(p50.clone(), 2) - 5.0).abs() < 1e-9);
+        assert!((named(Metric::WorstTenth(Box::new(p50.clone())), 2) - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
     fn bad_values_are_named() {
         let p50 = Metric::Latency(LatencyStat::P50);
         let with = |margin: f64, floor: f64, gated| Policy {
@@ -310,6 +437,11 @@ mod tests {
             Policy { looks: vec![5, 40], ..Policy::default() },
             Policy { min_gain: Ratio::from_percent(100), ..Policy::default() },
             Policy { assumed_noise: Ratio::ZERO, ..Policy::default() },
+            Policy { builds: 0, ..Policy::default() },
+            Policy { builds: 3, ..Policy::default() },
+            Policy { builds: 65, ..Policy::default() },
+            Policy { builds: 4, ..Policy::default().with_max_pairs(9) },
+            Policy { builds: 50, ..Policy::default() },
             with(-0.01, 0.0, true),
             with(0.01, 0.02, true),
             with(0.01, 0.0, false),

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::build_means;
 use crate::decide::{Levels, Tested, Yardstick, decide, faster_but_unsafe, test};
+use crate::family;
 use crate::few_pairs::{FewPairs, SETTLE_WITH, assumption};
 use crate::gate::Leading;
 use crate::ledger::{Ledger, Roster, Rule, Series, gate_or_why};
@@ -10,12 +12,16 @@ use crate::metric::{Better, SeriesKey};
 use crate::plan::{TOO_MANY_PAIRS, pairs_needed, robust_sd};
 use crate::policy::{MetricPolicy, Mode, Policy};
 use crate::ratio::Ratio;
-use crate::score::Pairs;
+use crate::resolution::{NoiseSource, Unresolved, in_a_line};
+use crate::score::{Pairs, Score};
+use crate::slow_processes::slow_processes;
 use crate::stats::median;
 use crate::verdict::{Decision, Finding, FindingClass, Method, Reason, Verdict};
 
 /// Nobody runs more rounds than this, nor does a suite's budget take more.
 const SENSIBLE_PAIRS: u32 = 1000;
+/// Steps that find what a family is worth.
+const WORTH_STEPS: u32 = 2;
 /// Names listed in one note before it says "and so many more": a note is a line, not a page.
 const NAMES_PER_NOTE: usize = 5;
 
@@ -27,6 +33,8 @@ pub(crate) struct Judgement {
     method: Method,
     measured: BTreeMap<SeriesKey, Measured>,
     roster: Roster,
+    /// What the guard for rare slow processes found.
+    slow: Vec<Finding>,
 }
 
 struct Measured {
@@ -43,17 +51,61 @@ pub(crate) fn judge(
     roster: &Roster,
     boundary: impl Fn(f64) -> f64,
 ) -> Judgement {
-    let share = |tests: u32| boundary(policy.alpha / f64::from(tests.max(1)));
-    let levels = Levels { reject: share(roster.tests()), gain: share(roster.primaries), full: share(1) };
+    let z = |tests: f64| boundary(policy.alpha / tests.max(1.0));
+    let reject = match policy.score {
+        _ if policy.is_strict() => z(f64::from(roster.tests())),
+        Score::Clipped => z(f64::from(roster.tests())),
+        Score::Adaptive => shared_level(policy, ledger, roster, &z),
+    };
+    let level = |z| if policy.is_strict() { build_means::level(z, policy.builds) } else { z };
+    let levels =
+        Levels { reject: level(reject), gain: level(z(f64::from(roster.primaries))), full: level(z(1.0)) };
     let mut measured = BTreeMap::new();
     for (key, series) in ledger.series.iter().filter(|(_, s)| !s.effects.is_empty()) {
-        let yardstick = Yardstick::Score(Pairs::new(&series.effects));
+        let (yardstick, levels) = yardstick(policy, series, levels);
         let tested = gated(key, series, ledger, roster).map(|metric| {
             test(&yardstick, levels, metric, ledger.rule(policy, key).primary, policy.min_gain)
         });
         measured.insert(key.clone(), Measured { yardstick, levels, tested });
     }
-    Judgement::new(Method::ClippedSignFlip, policy, ledger, roster, measured)
+    let method = match policy.score {
+        _ if policy.is_strict() => Method::BuildMeans,
+        Score::Clipped => Method::ClippedSignFlip,
+        Score::Adaptive => Method::AdaptiveSignFlip,
+    };
+    Judgement::new(method, policy, ledger, roster, measured)
+}
+
+/// The level of a REJECT where series that agree share their part of alpha.
+fn shared_level(policy: &Policy, ledger: &Ledger, roster: &Roster, z: &impl Fn(f64) -> f64) -> f64 {
+    let mut benches: BTreeMap<&str, Vec<Vec<f64>>> = BTreeMap::new();
+    for (key, metric) in &roster.gated {
+        let Some(series) = ledger.series.get(key).filter(|s| s.presence.gap(ledger.blocks).is_none()) else {
+            continue;
+        };
+        let pairs = Pairs::scored(&series.effects, policy.score);
+        benches.entry(&key.bench).or_default().push(pairs.scores(&series.effects, metric.floor.ln_1p()));
+    }
+    let correlations: Vec<f64> = benches.values().flat_map(|scores| family::tree(scores)).collect();
+    let tests = f64::from(roster.tests());
+    let mut level = z(tests);
+    // What the family is worth depends on the level and the other way round; the second step moves it by little.
+    for _ in 0..WORTH_STEPS {
+        level = z(family::on_grid(family::worth(tests, &correlations, level)).min(tests));
+    }
+    level
+}
+
+/// What a series is measured by, and its levels: out of reach in strict mode while a build of it has not run.
+fn yardstick(policy: &Policy, series: &Series, levels: Levels) -> (Yardstick, Levels) {
+    let pairs = || Yardstick::Score(Pairs::scored(&series.effects, policy.score));
+    if !policy.is_strict() {
+        return (pairs(), levels);
+    }
+    match build_means::yardstick(&series.effects, &series.builds, policy.builds) {
+        Some(builds) => (builds, levels),
+        None => (pairs(), Levels::UNREACHABLE),
+    }
 }
 
 /// Judges by the few-pairs rule.
@@ -61,7 +113,7 @@ pub(crate) fn judge_few(policy: &Policy, ledger: &Ledger, roster: &Roster) -> Ju
     let few = FewPairs::new(policy, roster, ledger.blocks);
     let mut measured = BTreeMap::new();
     for (key, series) in &ledger.series {
-        let Some(yard) = few.measure(series) else {
+        let Some(yard) = few.measure(key, series) else {
             continue;
         };
         let tested = gated(key, series, ledger, roster)
@@ -85,7 +137,7 @@ pub(crate) fn leading(policy: &Policy, ledger: &Ledger, boundary: f64) -> Option
         if series.effects.is_empty() || !ledger.rule(policy, key).primary {
             continue;
         }
-        let pairs = Pairs::new(&series.effects);
+        let pairs = Pairs::scored(&series.effects, policy.score);
         let distance = pairs.z(0.0).abs();
         if best.as_ref().is_none_or(|(furthest, ..)| distance > *furthest) {
             best = Some((distance, key, pairs));
@@ -123,7 +175,27 @@ impl Judgement {
         let tests: Vec<(&SeriesKey, Tested)> =
             measured.iter().filter_map(|(key, m)| Some((key, m.tested?))).collect();
         let outcome = decide(policy.mode, &tests, ledger.missing(policy, roster));
-        Self { outcome, ended_early: false, method, measured, roster: roster.clone() }
+        Self { outcome, ended_early: false, method, measured, roster: roster.clone(), slow: Vec::new() }
+    }
+
+    /// Whether the verdict's validity comes from the coin.
+    fn by_the_coin(&self) -> bool {
+        match self.method {
+            Method::ClippedSignFlip | Method::AdaptiveSignFlip => true,
+            Method::BuildMeans | Method::FewPairs => false,
+        }
+    }
+
+    /// At the last look: rare slow processes are a REJECT, whatever the centres say.
+    pub(crate) fn guard(&mut self, policy: &Policy, ledger: &Ledger, seed: Option<u64>) {
+        // Without a coin no seed makes the swaps valid; any fixed one makes them replay.
+        self.slow = slow_processes(policy, ledger, &self.roster, seed.unwrap_or(0));
+        let rejected = matches!(self.outcome, Some((Decision::Reject, _)));
+        if let (Some(first), false) = (self.slow.first(), rejected) {
+            let count = u32::try_from(self.slow.len()).unwrap_or(u32::MAX);
+            let reason = Reason::SlowProcesses { series: first.series.clone(), count };
+            self.outcome = Some((Decision::Reject, reason));
+        }
     }
 
     /// Writes the verdict; what nothing decided is INCONCLUSIVE.
@@ -138,12 +210,19 @@ impl Judgement {
         let settle_with = open.as_ref().map(|reason| settle_with(reason, self.method, seed));
         let inconclusive = open.map(|reason| (Decision::Inconclusive, reason));
         let findings = self.findings(policy, ledger);
-        let notes = self.notes(policy, ledger, seed, looks_taken, &findings);
+        let mut notes = self.notes(policy, ledger, seed, looks_taken, &findings);
+        let told = matches!(inconclusive, Some((_, Reason::TooNoisy { .. })));
+        notes.extend(self.what_is_not_resolved(policy, ledger, told));
         let (decision, reason) =
             self.outcome.or(inconclusive).unwrap_or((Decision::Inconclusive, Reason::NothingComparable));
         // Where something is absent that must be there, nothing is assumed and no more pairs would help.
         let absent = ledger.missing(policy, &self.roster).is_some() && decision != Decision::Reject;
         let few = self.method == Method::FewPairs && !absent;
+        let assumed = match self.method {
+            Method::ClippedSignFlip | Method::AdaptiveSignFlip => None,
+            Method::BuildMeans => Some(build_means::assumption(policy.builds)),
+            Method::FewPairs => few.then(|| assumption(policy, &self.roster, ledger.blocks)),
+        };
         Verdict {
             decision,
             reason,
@@ -155,7 +234,7 @@ impl Judgement {
             looks_taken,
             looks: policy.looks.clone(),
             seed,
-            assumption: few.then(|| assumption(policy, &self.roster, ledger.blocks)),
+            assumption: assumed,
             settle_with: settle_with.or_else(|| few.then(|| SETTLE_WITH.to_owned())),
             notes,
             method: self.method,
@@ -171,8 +250,14 @@ impl Judgement {
         if let Some(reason) = faster_but_unsafe(&tests) {
             return reason;
         }
-        if self.method == Method::FewPairs {
-            return not_enough;
+        let ran = u32::try_from(ledger.builds.len()).unwrap_or(u32::MAX);
+        match self.method {
+            Method::BuildMeans if ran < policy.builds => {
+                return Reason::TooFewBuilds { ran, asked: policy.builds };
+            }
+            // More pairs do not make the noise between builds smaller, and few pairs cannot measure theirs.
+            Method::BuildMeans | Method::FewPairs => return not_enough,
+            Method::ClippedSignFlip | Method::AdaptiveSignFlip => {}
         }
         let needs = |key: &SeriesKey| {
             let (series, metric) = (ledger.series.get(key)?, self.roster.gated.get(key)?);
@@ -189,11 +274,34 @@ impl Judgement {
         }
     }
 
+    /// Which open series' margins the policy's pairs cannot resolve: by a calibration if there is one, else by these pairs
+    /// unless the reason has told so.
+    fn what_is_not_resolved(&self, policy: &Policy, ledger: &Ledger, told: bool) -> Option<String> {
+        let by_pairs = matches!(self.method, Method::ClippedSignFlip | Method::AdaptiveSignFlip);
+        if !by_pairs || self.outcome.is_some() {
+            return None;
+        }
+        let tests = self.roster.tests();
+        let open = self.measured.iter().filter(|(_, m)| m.tested.is_some_and(|tested| !tested.not_worse));
+        let unresolved: Vec<Unresolved> = open
+            .filter_map(|(key, _)| match policy.known_noise_of(key) {
+                Some(known) => Unresolved::find(policy, key, known.robust_sd, tests, known.source()),
+                None if told => None,
+                None => {
+                    let sd = robust_sd(&ledger.series.get(key)?.effects);
+                    Unresolved::find(policy, key, sd, tests, NoiseSource::ThesePairs)
+                }
+            })
+            .collect();
+        in_a_line(&unresolved)
+    }
+
     fn findings(&self, policy: &Policy, ledger: &Ledger) -> Vec<Finding> {
-        self.measured
-            .iter()
-            .filter_map(|(key, m)| Some(Self::finding(policy, ledger, key, m, ledger.series.get(key)?)))
-            .collect()
+        let of_series = |(key, m)| Some(Self::finding(policy, ledger, key, m, ledger.series.get(key)?));
+        let mut findings: Vec<Finding> = self.measured.iter().filter_map(of_series).collect();
+        findings.extend(self.slow.iter().cloned());
+        findings.sort_by(|a, b| a.series.cmp(&b.series));
+        findings
     }
 
     fn finding(
@@ -252,7 +360,7 @@ impl Judgement {
         if !new.is_empty() {
             notes.push(format!("new in the challenger, nothing to compare with: {}", some_names(&new)));
         }
-        if seed.is_none() && self.method == Method::ClippedSignFlip {
+        if seed.is_none() && self.by_the_coin() {
             let drift = "no coin drew the order of these pairs: a drift between the variants would look like a change";
             notes.push(drift.to_owned());
         }
@@ -272,6 +380,12 @@ impl Judgement {
             let names: Vec<&str> = ungated.iter().map(String::as_str).collect();
             notes
                 .push(format!("the policy gates these, but they could not be gated: {}", some_names(&names)));
+        }
+        if self.by_the_coin() && self.roster.guard_is_too_small(policy) {
+            notes.push(format!(
+                "rare slow processes were not looked for: {} gated series leave that test too small a share of alpha",
+                self.roster.series()
+            ));
         }
         if self.roster.gated.is_empty() {
             notes.extend(what_could_be_gated(findings));
@@ -295,6 +409,11 @@ fn settle_with(reason: &Reason, method: Method, seed: Option<u64>) -> String {
         }
         Reason::TooNoisy { .. } => {
             "a quieter box, a bench that does more in an invocation, or a wider margin; rounds alone would not do"
+                .to_owned()
+        }
+        Reason::TooFewBuilds { asked, .. } => format!("rounds with all {asked} relinked builds of both variants"),
+        _ if method == Method::BuildMeans => {
+            "more relinked builds of each variant: with few, only a change far beyond their luck is told from it"
                 .to_owned()
         }
         _ if method == Method::FewPairs => SETTLE_WITH.to_owned(),

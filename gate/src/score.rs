@@ -1,16 +1,32 @@
-//! The clipped sign-flip score `Z`, its root and the repeated interval.
+//! The sign-flip score `Z`, its root and the repeated interval.
 //!
-//! For a null value `t` and the pairs' log ratios `d`: `x = d - t`, `s = c * 1.4826 * median|x|` with
-//! `c = 0.5`, `u = clamp(x / s, -1, 1)`, `Z(t) = sum u / sqrt(sum u^2)`. If the challenger is the baseline
-//! times `e^t`, the coin makes every sign pattern of `u` equally likely whatever the noise, so `Z` is close
-//! to a standard normal, and never beyond `sqrt(n)`.
+//! For a null value `t` and the pairs' log ratios `d`: `x = d - t`, `s_c = c * 1.4826 * median|x|`,
+//! `u_c = clamp(x / s_c, -1, 1)`. [`Score::Clipped`] is `Z(t) = sum u / sqrt(sum u^2)` with `c = 0.5`. If the
+//! challenger is the baseline times `e^t`, the coin makes every sign pattern of `u` equally likely whatever the noise,
+//! so `Z` is close to a standard normal, and never beyond `sqrt(n)`.
 //!
-//! The pairs are kept sorted: `median|x|` is then two binary searches, and only the unclipped middle is summed.
+//! [`Score::Adaptive`] lets the magnitudes choose the clips, which keeps that argument whole: given all `|x|`, the signs
+//! are still the coin's. With `v_c = u_c / |u_c|` (unit length), `q = |x| at rank 95% / |x| at the upper median` and
+//! `l = clamp(4 - q, 0, 1)`, its scores are `w = (1 - l) v_0.5 + l (v_0.3 + 0.6 v_2.5) / 1.6`, and
+//! `Z(t) = sum w / sqrt(sum w^2)`. Heavy tails (`q > 4`) get the clip alone; light tails get a sharp clip, which counts
+//! signs where the noise has modes, and a wide one, which is nearly the mean where it is normal. Measured in
+//! docs/decisions/0005-a-sharper-score.md.
+//!
+//! The pairs are kept sorted: any rank of `|x|` is then a binary search, and the clip alone sums only its middle.
+
+use serde::{Deserialize, Serialize};
 
 use crate::stats::MAD_TO_SD;
 
 /// Where scores are clipped, in robust standard deviations of the pairs.
 const CLIP: f64 = 0.5;
+/// The sharp and the wide clip of light tails.
+const LIGHT_CLIPS: [f64; 2] = [0.3, 2.5];
+/// What the wide clip weighs beside the sharp one.
+const WIDE_WEIGHT: f64 = 0.6;
+/// Tails are light below the first and heavy above the second, as the ratio of two ranks of `|x|`.
+const LIGHT_TAILS: f64 = 3.0;
+const HEAVY_TAILS: f64 = 4.0;
 /// Keeps the scale and the norm above zero; far below any log ratio that can be measured.
 const TINY: f64 = 1e-12;
 /// A score this near zero is zero: rounding leaves no less.
@@ -28,18 +44,38 @@ const AT_LEVEL: f64 = 1e-13;
 /// Doublings of the bracket: outside 2^20 spreads every score is clipped, so more cannot help.
 const EXPANSIONS: u32 = 20;
 
+/// How pairs are scored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Score {
+    /// One clip for all noise: the rule of the reference, and of records that do not say.
+    #[default]
+    Clipped,
+    /// Clips by the tails of the pairs.
+    Adaptive,
+}
+
 /// The log ratios of one series' pairs, ready to be tested at any null value.
 #[derive(Debug, Clone)]
 pub struct Pairs {
     sorted: Vec<f64>,
+    score: Score,
 }
 
+/// What each clip contributes to a score: clip width `s`, weight of `clamp(x / s, -1, 1)`.
+type Mixture = [(f64, f64); 3];
+
 impl Pairs {
-    /// Takes the log ratios of the pairs, which must be finite.
+    /// Takes the log ratios of the pairs, which must be finite, to be clipped at one width.
     pub fn new(log_ratios: &[f64]) -> Self {
+        Self::scored(log_ratios, Score::Clipped)
+    }
+
+    /// Takes the log ratios of the pairs, which must be finite.
+    pub fn scored(log_ratios: &[f64], score: Score) -> Self {
         let mut sorted = log_ratios.to_vec();
         sorted.sort_by(f64::total_cmp);
-        Self { sorted }
+        Self { sorted, score }
     }
 
     /// How many pairs there are.
@@ -54,6 +90,82 @@ impl Pairs {
 
     /// The score `Z(t)`: positive if the pairs lie above `t`. Zero without pairs.
     pub fn z(&self, t: f64) -> f64 {
+        match self.score {
+            Score::Clipped => self.clipped_z(t),
+            Score::Adaptive => match self.lightness(t) {
+                light if light <= 0.0 => self.clipped_z(t),
+                light => self.mixed(t, light).1,
+            },
+        }
+    }
+
+    /// The scores of these log ratios at null value `t`, scaled so that their squares sum to 1 and they to `Z(t)`.
+    ///
+    /// Give the log ratios that the pairs were made from, in any order; the scores come in that order.
+    pub(crate) fn scores(&self, log_ratios: &[f64], t: f64) -> Vec<f64> {
+        let light = match self.score {
+            Score::Clipped => 0.0,
+            Score::Adaptive => self.lightness(t),
+        };
+        let (mixture, _) = self.mixed(t, light);
+        let score = |x: f64| mixture.iter().map(|(s, weight)| weight * (x / s).clamp(-1.0, 1.0)).sum();
+        let mut scores: Vec<f64> = log_ratios.iter().map(|d| score(d - t)).collect();
+        let norm = (scores.iter().map(|w| w * w).sum::<f64>() + TINY).sqrt();
+        for score in &mut scores {
+            *score /= norm;
+        }
+        scores
+    }
+
+    /// 1 where the tails of `|d - t|` are light, 0 where they are heavy.
+    fn lightness(&self, t: f64) -> f64 {
+        let n = self.sorted.len();
+        if n == 0 {
+            return 0.0;
+        }
+        // By place from 0: n * 95% and n / 2, both rounded down.
+        let ratio = self.kth_distance(t, n * 19 / 20 + 1) / (self.kth_distance(t, n / 2 + 1) + TINY);
+        ((HEAVY_TAILS - ratio) / (HEAVY_TAILS - LIGHT_TAILS)).clamp(0.0, 1.0)
+    }
+
+    /// The mixture at null value `t` with tails so light, and its `Z`.
+    fn mixed(&self, t: f64, light: f64) -> (Mixture, f64) {
+        let scale = self.median_distance(t) * MAD_TO_SD;
+        let [sharp, wide] = LIGHT_CLIPS;
+        let of_light = light / (1.0 + WIDE_WEIGHT);
+        let mut mixture = [
+            (scale * CLIP + TINY, 1.0 - light),
+            (scale * sharp + TINY, of_light),
+            (scale * wide + TINY, of_light * WIDE_WEIGHT),
+        ];
+        let (mut sums, mut products) = ([0.0; 3], [[0.0; 3]; 3]);
+        for d in &self.sorted {
+            let u = mixture.map(|(s, _)| ((d - t) / s).clamp(-1.0, 1.0));
+            for i in 0..3 {
+                sums[i] += u[i];
+                for j in 0..=i {
+                    products[i][j] += u[i] * u[j];
+                }
+            }
+        }
+        for (i, (_, weight)) in mixture.iter_mut().enumerate() {
+            *weight /= (products[i][i] + TINY).sqrt();
+        }
+        let (mut sum, mut squares) = (0.0, 0.0);
+        for (i, (_, a)) in mixture.iter().enumerate() {
+            sum += a * sums[i];
+            squares += a * a * products[i][i];
+            squares += mixture
+                .iter()
+                .take(i)
+                .enumerate()
+                .map(|(j, (_, b))| 2.0 * a * b * products[i][j])
+                .sum::<f64>();
+        }
+        (mixture, sum / (squares + TINY).sqrt())
+    }
+
+    fn clipped_z(&self, t: f64) -> f64 {
         let d = &self.sorted;
         let s = self.median_distance(t) * MAD_TO_SD * CLIP + TINY;
         let low = d.partition_point(|v| v - t <= -s);
@@ -137,14 +249,36 @@ impl Pairs {
 
     /// `median |d - t|`, the mean of the two middle distances if their number is even.
     fn median_distance(&self, t: f64) -> f64 {
-        let d = &self.sorted;
-        let n = d.len();
+        let n = self.sorted.len();
         if n == 0 {
             return 0.0;
         }
-        // The k smallest distances belong to k neighbours in the sorted pairs: find where they begin.
         let k = n.div_ceil(2);
-        let (mut from, mut to) = (0, n - k);
+        let from = self.nearest(t, k);
+        let kth = self.farthest_of(t, from, k);
+        if n % 2 == 1 {
+            return kth;
+        }
+        let d = &self.sorted;
+        let left = if from > 0 { (t - d[from - 1]).abs() } else { f64::INFINITY };
+        let right = d.get(from + k).map_or(f64::INFINITY, |v| (v - t).abs());
+        f64::midpoint(kth, left.min(right))
+    }
+
+    /// The `k`-th smallest of `|d - t|`, `k` from 1 to the number of pairs.
+    fn kth_distance(&self, t: f64, k: usize) -> f64 {
+        let k = k.clamp(1, self.sorted.len());
+        self.farthest_of(t, self.nearest(t, k), k)
+    }
+
+    fn farthest_of(&self, t: f64, from: usize, k: usize) -> f64 {
+        (t - self.sorted[from]).abs().max((self.sorted[from + k - 1] - t).abs())
+    }
+
+    /// Where the `k` pairs nearest to `t` begin: they are neighbours in the sorted pairs.
+    fn nearest(&self, t: f64, k: usize) -> usize {
+        let d = &self.sorted;
+        let (mut from, mut to) = (0, d.len() - k);
         while from < to {
             let middle = usize::midpoint(from, to);
             if t - d[middle] > d[middle + k] - t {
@@ -153,13 +287,7 @@ impl Pairs {
                 to = middle;
             }
         }
-        let kth = (t - d[from]).abs().max((d[from + k - 1] - t).abs());
-        if n % 2 == 1 {
-            return kth;
-        }
-        let left = if from > 0 { (t - d[from - 1]).abs() } else { f64::INFINITY };
-        let right = d.get(from + k).map_or(f64::INFINITY, |v| (v - t).abs());
-        f64::midpoint(kth, left.min(right))
+        from
     }
 }
 
@@ -198,6 +326,25 @@ mod tests {
         assert_eq!(Pairs::new(&[]).interval(0.0), None);
     }
 
+    /// The formula of [`Score::Adaptive`], written out plainly.
+    fn plain_adaptive(d: &[f64], t: f64) -> Vec<f64> {
+        let away: Vec<f64> = d.iter().map(|v| v - t).collect();
+        let mut ranked: Vec<f64> = away.iter().map(|v| v.abs()).collect();
+        let scale = stats::median(&ranked).unwrap() * 1.4826;
+        ranked.sort_by(f64::total_cmp);
+        let (tail, middle) = (ranked[d.len() * 19 / 20], ranked[d.len() / 2]);
+        let light = (4.0 - tail / (middle + 1e-12)).clamp(0.0, 1.0);
+        let unit = |scores: Vec<f64>| -> Vec<f64> {
+            let norm = (scores.iter().map(|v| v * v).sum::<f64>() + 1e-12).sqrt();
+            scores.iter().map(|v| v / norm).collect()
+        };
+        let clipped =
+            |width: f64| unit(away.iter().map(|v| (v / (width * scale + 1e-12)).clamp(-1.0, 1.0)).collect());
+        let (clip, sharp, wide) = (clipped(0.5), clipped(0.3), clipped(2.5));
+        let mixed = |((clip, sharp), wide)| (1.0 - light) * clip + light * (sharp + 0.6 * wide) / 1.6;
+        unit(clip.iter().zip(&sharp).zip(&wide).map(mixed).collect())
+    }
+
     fn log_ratios() -> impl Strategy<Value = Vec<f64>> {
         prop_oneof![
             prop::collection::vec(-1.0f64..1.0, 1..80),
@@ -209,6 +356,23 @@ mod tests {
         #[test]
         fn equals_the_plain_formula(d in log_ratios(), t in -1.5f64..1.5) {
             prop_assert!((Pairs::new(&d).z(t) - plain_z(&d, t)).abs() < 1e-9);
+        }
+
+        #[test]
+        fn the_adaptive_score_equals_its_plain_formula(d in log_ratios(), t in -1.5f64..1.5) {
+            let pairs = Pairs::scored(&d, Score::Adaptive);
+            let plain = plain_adaptive(&d, t);
+            prop_assert!((pairs.z(t) - plain.iter().sum::<f64>()).abs() < 1e-8);
+            for (got, want) in pairs.scores(&d, t).iter().zip(&plain) {
+                prop_assert!((got - want).abs() < 1e-8);
+            }
+            // Only magnitudes choose the scores: with other signs they are the same but for those.
+            let mirrored: Vec<f64> = d.iter().enumerate().map(|(i, v)| if i % 3 == 0 { 2.0 * t - v } else { *v }).collect();
+            let other = Pairs::scored(&mirrored, Score::Adaptive).scores(&mirrored, t);
+            for (i, (a, b)) in plain.iter().zip(&other).enumerate() {
+                let sign = if i % 3 == 0 { -1.0 } else { 1.0 };
+                prop_assert!((a - sign * b).abs() < 1e-6);
+            }
         }
 
         #[test]
@@ -225,10 +389,11 @@ mod tests {
 
         #[test]
         fn the_interval_holds_the_estimate_and_excludes_what_is_outside(d in log_ratios(), z in 0.5f64..4.0) {
-            let pairs = Pairs::new(&d);
+            for pairs in [Pairs::new(&d), Pairs::scored(&d, Score::Adaptive)] {
             if let Some((low, high)) = pairs.interval(z) {
                 prop_assert!(low <= pairs.centre() && pairs.centre() <= high);
                 prop_assert!(pairs.z(low - 1e6) > z && pairs.z(high + 1e6) < -z);
+            }
             }
         }
     }

@@ -76,6 +76,14 @@ pub enum Reason {
         /// Gated series.
         of: u32,
     },
+    /// REJECT: the worst tenth of the challenger's invocations is worse than the baseline's, beyond the margin. The
+    /// finding of the same series has the numbers.
+    SlowProcesses {
+        /// The worst tenth of which metric of which bench.
+        series: SeriesKey,
+        /// How many such series there are.
+        count: u32,
+    },
     /// REJECT: too many of the challenger's invocations failed.
     ChallengerFailed {
         /// Its invocations that failed.
@@ -100,6 +108,13 @@ pub enum Reason {
         pairs: u32,
         /// Pairs that the policy allows.
         max: u32,
+    },
+    /// INCONCLUSIVE: the policy is strict, and fewer builds ran than it asks for.
+    TooFewBuilds {
+        /// Builds a side that ran.
+        ran: u32,
+        /// Builds a side that the policy asks for.
+        asked: u32,
     },
     /// INCONCLUSIVE: the noise is too large for the margin in the pairs that the policy allows.
     TooNoisy {
@@ -159,6 +174,13 @@ impl fmt::Display for Reason {
                 write!(f, "proven not slower than the margin on all {series} gated series")
             }
             Self::SlowerProven { slower, of } => write!(f, "slower on {slower} of {of}"),
+            Self::SlowProcesses { series, count } => write!(
+                f,
+                "rare slow processes: the worst tenth of the challenger's invocations is slower, {} of {}{}",
+                of_which(&series.metric),
+                series.bench,
+                and_others(*count)
+            ),
             Self::ChallengerFailed { failed, of } => {
                 write!(f, "{failed} of {of} invocations of the challenger failed")
             }
@@ -175,6 +197,9 @@ impl fmt::Display for Reason {
             }
             Self::NotEnoughPairs { pairs, max } => {
                 write!(f, "nothing proven in {pairs} of at most {max} {}", plural(*max, "pair"))
+            }
+            Self::TooFewBuilds { ran, asked } => {
+                write!(f, "only {ran} of the {asked} builds a side that strict mode asks for were compared")
             }
             Self::TooNoisy { series, pairs, needs } => write!(
                 f,
@@ -212,6 +237,8 @@ impl Reason {
             Self::FasterProven { .. }
             | Self::NotSlowerProven { .. }
             | Self::SlowerProven { .. }
+            | Self::SlowProcesses { .. }
+            | Self::TooFewBuilds { .. }
             | Self::ChallengerFailed { .. }
             | Self::NoChangeProven
             | Self::FasterNotSafe { .. }
@@ -220,6 +247,18 @@ impl Reason {
             | Self::Cancelled { .. }
             | Self::Disturbed { .. } => String::new(),
         }
+    }
+}
+
+/// The metric that a worst tenth is of.
+fn of_which(metric: &Metric) -> &Metric {
+    match metric {
+        Metric::WorstTenth(of) => of,
+        Metric::Latency(_)
+        | Metric::Throughput
+        | Metric::MemoryPeak
+        | Metric::Instructions
+        | Metric::Custom { .. } => metric,
     }
 }
 
@@ -313,6 +352,12 @@ pub enum Method {
     /// The clipped sign-flip score at planned looks.
     #[serde(rename = "clipped-sign-flip/1")]
     ClippedSignFlip,
+    /// The adaptive sign-flip score at planned looks, alpha shared by what the series are worth.
+    #[serde(rename = "adaptive-sign-flip/1")]
+    AdaptiveSignFlip,
+    /// Student's t over the means of relinked builds, at planned looks.
+    #[serde(rename = "build-means/1")]
+    BuildMeans,
     /// Normal theory under an assumed noise.
     #[serde(rename = "few-pairs/1")]
     FewPairs,
@@ -322,6 +367,8 @@ impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ClippedSignFlip => "clipped-sign-flip/1",
+            Self::AdaptiveSignFlip => "adaptive-sign-flip/1",
+            Self::BuildMeans => "build-means/1",
             Self::FewPairs => "few-pairs/1",
         })
     }
@@ -350,7 +397,7 @@ pub struct Verdict {
     pub looks: Vec<u32>,
     /// The seed of the coin; none if no coin drew the order (saved files).
     pub seed: Option<u64>,
-    /// What had to be taken for granted; only few pairs need that.
+    /// What had to be taken for granted; only few pairs and strict mode need that.
     pub assumption: Option<String>,
     /// What would settle an open question, as a command.
     pub settle_with: Option<String>,
@@ -372,6 +419,14 @@ mod tests {
             Reason::FasterProven { faster: 2, of: 4 },
             Reason::NotSlowerProven { series: 3 },
             Reason::SlowerProven { slower: 1, of: 4 },
+            Reason::SlowProcesses {
+                series: SeriesKey::new(
+                    "cancel",
+                    Metric::WorstTenth(Box::new(Metric::Latency(LatencyStat::P50))),
+                ),
+                count: 1,
+            },
+            Reason::TooFewBuilds { ran: 3, asked: 4 },
             Reason::ChallengerFailed { failed: 3, of: 12 },
             Reason::NoChangeProven,
             Reason::FasterNotSafe { faster: 1, unproven: series.clone(), unproven_count: 3 },

@@ -1,7 +1,13 @@
 //! Equality with the reference implementation of the method, on numbers that it wrote.
 
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{key, run};
 use darwin_gate::bounds::Boundaries;
 use darwin_gate::score::Pairs;
+use darwin_gate::{Block, Decision, Metric, MetricPolicy, Mode, Policy, Ratio, Reason, Score};
 use serde::Deserialize;
 
 const TOLERANCE: f64 = 1e-9;
@@ -88,4 +94,82 @@ fn scores_centres_and_intervals_equal_the_reference() {
         );
     }
     assert!(intervals > 25, "only {intervals} intervals were compared");
+}
+
+#[derive(Deserialize)]
+struct AdaptiveCase {
+    name: String,
+    d: Vec<f64>,
+    t: Vec<f64>,
+    z: Vec<f64>,
+}
+
+#[test]
+fn adaptive_scores_equal_an_independent_writing() {
+    let file: File<AdaptiveCase> = serde_json::from_str(include_str!("golden/adaptive.json")).unwrap();
+    for case in file.cases {
+        let pairs = Pairs::scored(&case.d, Score::Adaptive);
+        for (t, want) in case.t.iter().zip(&case.z) {
+            let got = pairs.z(*t);
+            assert!((got - want).abs() < TOLERANCE, "{} at {t}: {got} != {want}", case.name);
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct VerdictCase {
+    looks: Vec<u32>,
+    alpha: f64,
+    mode: Mode,
+    min_gain: f64,
+    metrics: Vec<MetricCase>,
+    verdict: String,
+    pairs: u32,
+}
+
+#[derive(Deserialize)]
+struct MetricCase {
+    metric: Metric,
+    margin: f64,
+    floor: f64,
+    d: Vec<f64>,
+}
+
+/// Margins, floors, gains, modes, one to three metrics, five kinds of noise: the same verdict at the same look.
+#[test]
+fn the_decision_table_equals_the_reference() {
+    let file: File<VerdictCase> = serde_json::from_str(include_str!("golden/verdicts.json")).unwrap();
+    for (number, case) in file.cases.into_iter().enumerate() {
+        let rule = |m: &MetricCase| MetricPolicy {
+            margin: Ratio::new(m.margin).unwrap(),
+            floor: Ratio::new(m.floor).unwrap(),
+            gated: true,
+        };
+        let metrics: BTreeMap<_, _> = case.metrics.iter().map(|m| (m.metric.clone(), rule(m))).collect();
+        let max_pairs = *case.looks.last().unwrap();
+        let policy = Policy {
+            mode: case.mode,
+            alpha: case.alpha,
+            max_pairs,
+            looks: case.looks,
+            metrics,
+            min_gain: Ratio::new(case.min_gain).unwrap(),
+            ..common::reference_policy()
+        };
+        let blocks: Vec<Block> = (0..max_pairs)
+            .map(|round| {
+                let series =
+                    case.metrics.iter().map(|m| (key("b", m.metric.clone()), 1e3, m.d[round as usize]));
+                common::block(round, &series.collect::<Vec<_>>())
+            })
+            .collect();
+        let verdict = run(policy, &blocks);
+        let said = match (verdict.decision, &verdict.reason) {
+            (Decision::Approve, _) => "APPROVE",
+            (Decision::Reject, _) => "REJECT",
+            (Decision::Inconclusive, Reason::NoChangeProven) => "NO_CHANGE",
+            (Decision::Inconclusive, _) => "INCONCLUSIVE",
+        };
+        assert_eq!((said, verdict.pairs), (case.verdict.as_str(), case.pairs), "case {number}");
+    }
 }

@@ -39,7 +39,11 @@ proptest! {
         // Through storage and back.
         let stored = serde_json::to_string(&blocks).unwrap();
         let read: Vec<Block> = serde_json::from_str(&stored).unwrap();
-        prop_assert_eq!(&first, &json(run(Policy::default(), &read)));
+        let policy = serde_json::to_string(&Policy::default()).unwrap();
+        let policy: Policy = serde_json::from_str(&policy).unwrap();
+        prop_assert_eq!(&first, &json(run(policy, &read)));
+        let old = json(run(common::reference_policy(), &blocks));
+        prop_assert_eq!(&old, &json(run(common::reference_policy(), &read)));
         prop_assert!(!first.contains("NaN") && !first.contains("inf"));
     }
 

@@ -26,9 +26,11 @@ fn job(noise: &mut Noise, shift: f64) -> Vec<Block> {
     (0..40)
         .map(|round| {
             let mut process = || 0.02 * noise.normal() + if noise.uniform() < 0.1 { 0.06 } else { 0.0 };
-            let d = process() - process();
-            let tail = d + 0.04 * noise.normal();
-            block(round, &[(key("b", P50), 1e3, d + shift), (key("b", P99), 4e3, tail + shift)])
+            // Both processes have their noise: a baseline without any would be another build.
+            let (a, b) = (process(), process());
+            let (a_tail, b_tail) = (a + 0.03 * noise.normal(), b + 0.03 * noise.normal());
+            let p50 = (key("b", P50), 1e3 * a.exp(), b - a + shift);
+            block(round, &[p50, (key("b", P99), 4e3 * a_tail.exp(), b_tail - a_tail + shift)])
         })
         .collect()
 }

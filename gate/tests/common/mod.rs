@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 
 use darwin_gate::{
-    Block, EndOfData, Evidence, Gate, LatencyStat, Metric, Observation, Policy, SeriesKey, Step, Unit,
-    Verdict, order,
+    Block, Builds, EndOfData, Evidence, Gate, LatencyStat, Metric, Observation, Policy, Score, SeriesKey,
+    Step, Unit, Verdict, order,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -39,7 +39,13 @@ pub(crate) fn block(round: u32, series: &[(SeriesKey, f64, f64)]) -> Block {
         order: order(SEED, round),
         baseline: side(|base, _| base),
         challenger: side(|base, d| base * d.exp()),
+        builds: Builds::default(),
     }
+}
+
+/// The rule as the reference implementation has it: nothing but the series shares alpha.
+pub(crate) fn reference_policy() -> Policy {
+    Policy { score: Score::Clipped, guard_slow_processes: false, ..Policy::default() }
 }
 
 /// Blocks of one bench's p50 with these log ratios.
