@@ -1,9 +1,10 @@
 # make demo   a real compare of the shipped example: one APPROVE, one REJECT
 # make test   everything that can be tested on this machine
+# make gate-proof  the gate's error, power and cost on noise and recordings, beside other tools, into docs/gate.md
 # make bench  speed and memory, as ratios within one run, into docs/performance.md
 # make lint   what the code must keep to
 
-.PHONY: demo test bench lint tools build
+.PHONY: demo test gate-proof bench lint tools build
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
@@ -25,6 +26,10 @@ demo: build
 test: tools
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace --no-fail-fast
+
+gate-proof:
+	$(CARGO) build --locked --release -p darwin-proof
+	@target/release/gate-proof --write docs
 
 bench: build
 	$(CARGO) build --locked --release -p darwin-tests --bins

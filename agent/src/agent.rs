@@ -26,7 +26,7 @@ use crate::host::HostFs;
 use crate::life::{Life, sweep};
 use crate::link::{Link, LinkEvent};
 use crate::pin::pin_process;
-use crate::run::{Scratch, Slot, short_name};
+use crate::run::{Scratch, Slot, install_plugin, short_name};
 use crate::sense::Senses;
 use crate::spool::{Spool, SpoolError};
 use crate::stage::{Connection, Folders};
@@ -171,7 +171,8 @@ fn assemble(
         cgroups: &cgroups,
         keeps: vec![life.lock(), Arc::new(locks.share()?)],
     };
-    let (slots, stagers) = (launchers.slots('m', facts.lease_cores)?, launchers.slots('s', config.stagers)?);
+    let (slots, stagers) =
+        (launchers.slots(true, facts.lease_cores)?, launchers.slots(false, config.stagers)?);
     let limits = Limits {
         slots: facts.lease_cores,
         stagers: config.stagers,
@@ -182,6 +183,13 @@ fn assemble(
     let (machine, earlier) = Machine::new(limits, allocator, recovered.attempts, seen);
     let folders = Folders::open(&config.state_dir, config.cache_max_bytes)
         .map_err(|source| AgentError::Folder { path: config.state_dir.clone(), source })?;
+    let plugin = match install_plugin(&config.state_dir) {
+        Ok(folder) => Some(Arc::from(folder)),
+        Err(error) => {
+            tracing::warn!(%error, "the plugin for pytest cannot be put into the state folder: its pairs will be plain");
+            None
+        }
+    };
     let driver = Driver {
         sensor: senses.read(&CpuSet::new()),
         config,
@@ -193,6 +201,7 @@ fn assemble(
         slots,
         stagers,
         folders,
+        plugin,
         connection: ends.connections,
         link: ends.link,
         busy: ends.busy,
@@ -248,20 +257,28 @@ struct Launchers<'a> {
 }
 
 impl Launchers<'_> {
-    /// So many slots, with names of equal length that begin with this letter.
-    fn slots(&self, letter: char, count: u32) -> Result<Vec<Arc<Mutex<Slot>>>, AgentError> {
-        (0..count)
-            .map(|number| {
-                let name = format!("{letter}{number:04}");
-                let scratch = Scratch::open(self.scratch, &name)
-                    .map_err(|source| AgentError::Folder { path: self.scratch.to_owned(), source })?;
-                let mut launcher = LauncherConfig::new(short_name(&self.config.state_dir), &name);
-                launcher.program.clone_from(&self.config.launcher);
-                launcher.housekeeping = Some(self.housekeeping.clone());
-                launcher.cgroups = self.cgroups.clone();
-                launcher.keeps.clone_from(&self.keeps);
-                Ok(Arc::new(Mutex::new(Slot::new(launcher, scratch))))
-            })
-            .collect()
+    /// So many slots: to measure on, each with a twin, or to stage on.
+    fn slots(&self, measure: bool, count: u32) -> Result<Vec<Arc<Mutex<Slot>>>, AgentError> {
+        let slot = |number| {
+            if measure {
+                Ok(self.slot('m', number)?.with_twin(self.slot('n', number)?))
+            } else {
+                self.slot('s', number)
+            }
+        };
+        (0..count).map(|number| Ok(Arc::new(Mutex::new(slot(number)?)))).collect()
+    }
+
+    /// A slot of this kind; names are of equal length, for they stand in the paths that a bench sees.
+    fn slot(&self, letter: char, number: u32) -> Result<Slot, AgentError> {
+        let name = format!("{letter}{number:04}");
+        let scratch = Scratch::open(self.scratch, &name)
+            .map_err(|source| AgentError::Folder { path: self.scratch.to_owned(), source })?;
+        let mut launcher = LauncherConfig::new(short_name(&self.config.state_dir), &name);
+        launcher.program.clone_from(&self.config.launcher);
+        launcher.housekeeping = Some(self.housekeeping.clone());
+        launcher.cgroups = self.cgroups.clone();
+        launcher.keeps.clone_from(&self.keeps);
+        Ok(Slot::new(launcher, scratch))
     }
 }

@@ -119,14 +119,24 @@ impl AttemptLogs {
         inner.logs.push(Log { number, stage, arm, finished: false, bytes: Bytes::Memory(written) });
     }
 
-    /// The process that was begun last is gone. Says whether it wrote anything; if not, its log is dropped.
+    /// The process that writes there is gone. Says whether it wrote anything; if not, its log is dropped.
     pub(crate) fn finish(&self, written: &Written) -> bool {
         let empty = written.is_empty();
         let mut inner = self.lock();
-        if empty {
-            inner.logs.pop();
-        } else if let Some(log) = inner.logs.last_mut() {
-            log.finished = true;
+        let at = inner.logs.iter().rposition(|log| match &log.bytes {
+            Bytes::Memory(other) => Arc::ptr_eq(&other.stdout, &written.stdout),
+            Bytes::Disk(_) => false,
+        });
+        match at {
+            Some(at) if empty => {
+                inner.logs.remove(at);
+            }
+            Some(at) => {
+                if let Some(log) = inner.logs.get_mut(at) {
+                    log.finished = true;
+                }
+            }
+            None => {}
         }
         !empty
     }
@@ -267,6 +277,19 @@ mod tests {
         assert!(logs.is_over());
         assert_eq!(all(&logs.next_from(0).unwrap()), "installing and warning");
         assert!(logs.next_from(1).is_none(), "an empty log is not kept");
+    }
+
+    #[test]
+    fn of_two_processes_that_run_at_once_each_has_its_own_log() {
+        let logs = AttemptLogs::new(PathBuf::new());
+        let (nothing, said) =
+            (Written::nothing().unwrap(), Written { stdout: output("b"), stderr: output("") });
+        logs.begin(Stage::Run, Arm::Baseline, nothing.clone());
+        logs.begin(Stage::Run, Arm::Challenger, said.clone());
+        assert!(!logs.finish(&nothing));
+        assert!(logs.next_from(0).is_some_and(|log| log.arm == Arm::Challenger && !log.finished));
+        assert!(logs.finish(&said));
+        assert!(logs.next_from(0).is_some_and(|log| log.arm == Arm::Challenger && log.finished));
     }
 
     #[test]

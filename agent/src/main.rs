@@ -1,6 +1,6 @@
 //! `darwin-agent`: the agent as a daemon.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use darwin_agent::{
 use darwin_shared::cpu::CpuSet;
 use darwin_shared::exit_code::ExitCode as Code;
 use darwin_shared::fleet::SensorStatus;
+use darwin_shared::text::may_colour;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -95,7 +96,10 @@ fn main() -> ExitCode {
     exec::launcher_main_if_asked();
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let variable = |name| std::env::var_os(name);
+    let terminal = std::io::stderr().is_terminal();
+    let colours = may_colour(terminal, variable("NO_COLOR").as_deref(), variable("TERM").as_deref());
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     let code = match cli.command {
         Command::Run(options) => options.load().map_err(Into::into).and_then(daemon).map(|()| Code::Success),
         Command::Sensor { options, json } => {

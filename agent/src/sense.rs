@@ -18,6 +18,8 @@ pub(crate) struct Senses {
     host: HostFs,
     sensor: Sensor,
     earlier: Option<StatSample>,
+    /// Whether the latest reading had an earlier one to compare with.
+    know_shares: bool,
     tier: Tier,
     isolated: bool,
     cpusets: bool,
@@ -37,6 +39,7 @@ impl Senses {
             cpusets: cgroups.v2.is_some() || cgroups.cpuset.is_some(),
             tier: config.tier,
             earlier: None,
+            know_shares: false,
             sensor: Sensor::new(
                 &host,
                 cpus.clone(),
@@ -55,8 +58,15 @@ impl Senses {
     /// own used since the last one.
     pub(crate) fn read(&mut self, ours: &CpuSet) -> SensorReport {
         let (report, sample) = self.sensor.read(&self.host, self.earlier.as_ref(), ours);
+        // A box that has no such times will not have them later either.
+        self.know_shares = self.earlier.is_some() || sample.is_none();
         self.earlier = sample;
         report
+    }
+
+    /// Whether the latest reading knows shares of time, as far as this box tells them.
+    pub(crate) const fn know_shares(&self) -> bool {
+        self.know_shares
     }
 
     /// Whether the box may measure, or why not. Only a box whose numbers must stand is ever stopped by its sensor.

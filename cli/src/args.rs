@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use darwin_gate::calibration::CALIBRATION_PAIRS;
 use darwin_gate::{Metric, Mode, Ratio};
 use darwin_shared::formats::Format;
+use darwin_shared::report::TakenFor;
 use darwin_shared::units::Percent;
 
 use crate::pack::Reference;
@@ -113,6 +115,7 @@ impl Command {
     /// What its last line of standard output is, so that a script finds it there even if the command fails.
     pub(crate) fn promises(&self) -> Promise {
         match self {
+            Self::Gate(GateArgs { plan: true, .. }) => Promise::Nothing,
             Self::Demo(_) | Self::Gate(_) | Self::Job(JobCommand::Watch(_)) | Self::Verdict(_) => {
                 Promise::Verdict
             }
@@ -147,7 +150,7 @@ pub(crate) struct DemoArgs {
 #[derive(Debug, Args)]
 pub(crate) struct GateArgs {
     /// The baseline's result file, or the folder target/criterion
-    #[arg(value_name = "BASELINE", required_unless_present_any = ["baseline", "challenger"])]
+    #[arg(value_name = "BASELINE", required_unless_present_any = ["baseline", "challenger", "plan"])]
     pub baseline_file: Option<PathBuf>,
     /// The challenger's result file
     #[arg(value_name = "CHALLENGER", requires = "baseline_file")]
@@ -158,6 +161,22 @@ pub(crate) struct GateArgs {
     /// A result file of the challenger; as many as of the baseline
     #[arg(long, value_name = "FILE", requires = "baseline", conflicts_with = "baseline_file")]
     pub challenger: Vec<PathBuf>,
+    /// Judge nothing: say how many pairs a change needs, and what a number of pairs can see
+    #[arg(long)]
+    pub plan: bool,
+    /// With --plan: the noise between pairs of the same code, as `darwin measure --calibrate` says it; without it, that of
+    /// ten or more pairs of files
+    #[arg(long, value_name = "PCT", requires = "plan", conflicts_with_all = ["baseline_file", "baseline"])]
+    pub noise: Option<Percent>,
+    /// With --plan: the change that is to be seen; again for more
+    #[arg(long, value_name = "PCT", requires = "plan")]
+    pub effect: Vec<Percent>,
+    /// With --plan: the chance to see it
+    #[arg(long, value_name = "PCT", requires = "plan", default_value = "90%")]
+    pub power: Percent,
+    /// With --plan and --noise: how many gated series share the error
+    #[arg(long, value_name = "N", requires = "plan", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub gated: u32,
     /// How strict the gate is
     #[command(flatten)]
     pub policy: PolicyArgs,
@@ -212,6 +231,15 @@ pub(crate) enum Inconclusive {
     Pass,
     /// Exit code 1
     Fail,
+}
+
+impl From<Inconclusive> for TakenFor {
+    fn from(taken: Inconclusive) -> Self {
+        match taken {
+            Inconclusive::Pass => Self::Pass,
+            Inconclusive::Fail => Self::Fail,
+        }
+    }
 }
 
 /// `darwin compare`.
@@ -272,6 +300,12 @@ pub(crate) struct MeasureArgs {
     /// How long one run of the command may take
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10m")]
     pub timeout: Duration,
+    /// Measure it against itself: how noisy is this box, and what can it resolve?
+    #[arg(long, conflicts_with_all = ["command", "shell", "rounds", "count"])]
+    pub calibrate: bool,
+    /// With --calibrate: how many pairs
+    #[arg(long, value_name = "N", requires = "calibrate", default_value_t = CALIBRATION_PAIRS, value_parser = clap::value_parser!(u32).range(10..=1000))]
+    pub pairs: u32,
     /// Submit so many jobs of this kind and wait for all
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "detach")]
     pub count: Option<u32>,

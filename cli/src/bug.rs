@@ -1,7 +1,7 @@
 //! When darwin itself is at fault: what to report, exit code 70. And the logs of what runs inside this process.
 
 use std::backtrace::Backtrace;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::process;
 
 use darwin_shared::exit_code::ExitCode;
@@ -40,7 +40,7 @@ pub(crate) fn log_to_stderr(verbose: u8) {
     let filter = EnvFilter::try_from_env("DARWIN_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(crate::ui::colours(&std::io::stderr()))
         .with_writer(std::io::stderr);
     // Set once, here; a second time could only be refused.
     let _ = logs.try_init();

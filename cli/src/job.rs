@@ -42,7 +42,7 @@ pub(crate) fn report(job: &v1::Job, seen: &Seen) -> Result<Option<Report>, Faile
             Some(seen.rounds).filter(|rounds| *rounds > 0)
         }
     };
-    Ok(Some(Report { header, outcome }))
+    Ok(Some(Report::new(header, outcome)))
 }
 
 /// What is known of any job.
@@ -63,6 +63,7 @@ pub(crate) fn header(job: &v1::Job) -> Header {
         agent: job.attempts.last().and_then(|attempt| some(&attempt.agent)),
         cpus: None,
         rounds: None,
+        plan: job.attempts.last().and_then(|attempt| some(&attempt.plan)),
         elapsed: elapsed_ms.map(Duration::from_millis),
         baseline: baseline.and_then(|variant| some(&variant.label)),
         challenger: challenger.and_then(|variant| some(&variant.label)),

@@ -5,6 +5,7 @@
 
 mod args;
 mod bug;
+mod calibrations;
 mod commands;
 mod embedded;
 mod failure;
@@ -12,10 +13,12 @@ mod follow;
 mod job;
 mod pack;
 mod progress;
+mod rust_tools;
 mod session;
 mod settings;
 mod submit;
 mod suite;
+mod terminal;
 mod ui;
 mod upload;
 

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use darwin_proto::v1;
 use darwin_shared::report::visible;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::terminal;
 use crate::ui::Ui;
 
 /// How often the spinner turns: quick enough to see that it lives, slow enough to cost nothing.
@@ -35,7 +36,7 @@ impl Progress {
     /// As the terminal and the flags ask for.
     pub(crate) fn new(ui: &Ui) -> Self {
         if ui.draws_progress() {
-            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+            let bar = ProgressBar::with_draw_target(Some(0), terminal::draw_target());
             bar.set_style(style("{spinner} {elapsed} {msg}"));
             bar.enable_steady_tick(TICK);
             Self::Bar(bar)

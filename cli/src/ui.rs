@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use darwin_shared::exit_code::ExitCode;
 use darwin_shared::report::{self, HumanOptions, Report};
+use darwin_shared::text::may_colour;
 use serde_json::{Value, json};
 
 use crate::args::{Global, OutputFormat, Promise};
@@ -126,7 +127,7 @@ impl Ui {
     fn rendered(&self, report: &Report) -> String {
         match self.format {
             OutputFormat::Human => {
-                let colour = self.output.is_none() && colours();
+                let colour = self.output.is_none() && colours(&io::stdout());
                 report::human(report, HumanOptions { colour, all: self.verbose > 0 })
             }
             OutputFormat::Json => pretty(&report::json(report)),
@@ -154,10 +155,21 @@ impl Ui {
         match self.format {
             OutputFormat::Human => self.emit(&human()),
             OutputFormat::Json => self.emit(&pretty(&json())),
-            OutputFormat::Markdown | OutputFormat::Junit | OutputFormat::Github => Err(Failed::usage(
-                format!("`{command}` has no verdict to report: use --format human or json"),
-            )),
+            OutputFormat::Markdown | OutputFormat::Junit | OutputFormat::Github => Err(no_verdict(command)),
         }
+    }
+
+    /// Refuses, before anything is started, a format that [`Ui::show`] would refuse.
+    pub(crate) fn shows(&self, command: &str) -> Result<(), Failed> {
+        match self.format {
+            OutputFormat::Human | OutputFormat::Json => Ok(()),
+            OutputFormat::Markdown | OutputFormat::Junit | OutputFormat::Github => Err(no_verdict(command)),
+        }
+    }
+
+    /// Whether a person wants to see what is usually left out.
+    pub(crate) fn shows_all(&self) -> bool {
+        self.verbose > 0
     }
 
     /// The id of a job that is left to its coordinator.
@@ -222,10 +234,14 @@ impl Ui {
     }
 }
 
-fn colours() -> bool {
-    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    !no_colour && !dumb && io::stdout().is_terminal()
+fn no_verdict(command: &str) -> Failed {
+    Failed::usage(format!("`{command}` has no verdict to report: use --format human or json"))
+}
+
+/// Whether what is written to this stream may have colours.
+pub(crate) fn colours(to: &impl io::IsTerminal) -> bool {
+    let variable = |name| std::env::var_os(name);
+    may_colour(to.is_terminal(), variable("NO_COLOR").as_deref(), variable("TERM").as_deref())
 }
 
 /// Raw bytes to standard output. A reader that has had enough (`| head`) is no error.
@@ -295,13 +311,4 @@ pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     }
     let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     lines.join("\n") + "\n"
-}
-
-/// A time for people, in UTC: `2025-11-24 16:02:11`; empty for none.
-pub(crate) fn utc(unix_ms: u64) -> String {
-    if unix_ms == 0 {
-        return String::new();
-    }
-    let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(unix_ms);
-    humantime::format_rfc3339_seconds(time).to_string().replace('T', " ").replace('Z', "")
 }

@@ -7,6 +7,9 @@ mod files;
 #[path = "cli/gate.rs"]
 mod gate;
 #[cfg(test)]
+#[path = "cli/plan.rs"]
+mod plan;
+#[cfg(test)]
 #[path = "cli/program.rs"]
 mod program;
 #[cfg(test)]

@@ -51,6 +51,7 @@ fn spec() -> v1::JobSpec {
         priority: 0,
         attempts: 3,
         seed: 7,
+        plan: "auto".to_owned(),
     }
 }
 
@@ -74,6 +75,8 @@ fn round() -> v1::RoundResult {
             usage: Some(v1::Usage::default()),
             samples: bytes::Bytes::new(),
         }],
+        pairing: None,
+        warm_ups: vec![],
     }
 }
 

@@ -45,11 +45,19 @@ pub struct AgentFacts {
     pub boot_id: String,
 }
 
+impl AgentFacts {
+    /// What of the box a calibration depends on, in words: another text means that the noise may be another.
+    pub fn fingerprint(&self) -> String {
+        let Self { hostname, cpu_model, kernel, lease_cpus, isolation, .. } = self;
+        format!("{hostname}: {cpu_model}, kernel {kernel}, CPUs {lease_cpus}, isolation {isolation}")
+    }
+}
+
 /// A text that is none of the words that there are.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("`{text}` is not one of {known}")]
 pub struct UnknownWord {
-    /// The refused text, shortened and without control characters.
+    /// The refused text, shortened and without characters that a terminal obeys.
     pub text: String,
     /// The words that there are.
     pub known: &'static str,
@@ -93,7 +101,7 @@ macro_rules! word_enum {
 
             fn from_str(text: &str) -> Result<Self, UnknownWord> {
                 Self::ALL.iter().copied().find(|known| known.as_str() == text).ok_or_else(|| UnknownWord {
-                    text: text.chars().filter(|c| !c.is_control()).take(40).collect(),
+                    text: crate::text::plain(text, 40),
                     known: $known,
                 })
             }

@@ -29,7 +29,7 @@ pub enum IdError {
     Name {
         /// What the name was meant for.
         what: &'static str,
-        /// The refused text, shortened and without control characters.
+        /// The refused text, shortened and without characters that a terminal obeys.
         text: String,
         /// What is wrong with it.
         why: &'static str,
@@ -38,7 +38,7 @@ pub enum IdError {
 
 /// Shortens a text and drops what a terminal would act on, so that it can stand in an error.
 fn for_display(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(60).collect()
+    crate::text::plain(text, 60)
 }
 
 /// A job: a ULID, so that ids sort by the time of submission.

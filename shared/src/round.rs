@@ -1,8 +1,10 @@
 //! What a round measured: the currency between an agent's spool, the link and the gate.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
+use darwin_gate::mser::WarmUp;
 use darwin_gate::{Observation, SeriesKey};
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +23,50 @@ pub struct RoundResult {
     pub round: u32,
     /// The invocations in the order in which they ran.
     pub invocations: Vec<Invocation>,
+    /// How its two processes were run; none with one process, and from an agent that knows one way only.
+    pub pairing: Option<Pairing>,
+    /// Benches whose first calls were left out as warm-up, or that are not steady.
+    #[serde(default)]
+    pub warm_ups: Vec<WarmUp>,
+}
+
+/// How the two processes of a pair were run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pairing {
+    /// Both alive at once, taking turns.
+    Sliced {
+        /// Slices of each bench on each side.
+        slices: u32,
+        /// How long a slice is.
+        slice: Duration,
+    },
+    /// One after the other.
+    Plain {
+        /// Why, in words.
+        why: String,
+    },
+}
+
+impl Pairing {
+    /// The word for it, for programs.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Sliced { .. } => "sliced",
+            Self::Plain { .. } => "plain",
+        }
+    }
+}
+
+impl fmt::Display for Pairing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sliced { slices, slice } => {
+                write!(f, "sliced pairs: {slices} slices of {}", humantime::format_duration(*slice))
+            }
+            Self::Plain { why } => write!(f, "plain pairs: {why}"),
+        }
+    }
 }
 
 /// One start of a variant's process.

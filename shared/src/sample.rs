@@ -6,6 +6,7 @@
 mod check;
 mod line;
 mod observe;
+mod warm_up;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use check::SampleError;
 pub(crate) use line::SeriesLine;
+pub use warm_up::cut_warm_up;
 
 use crate::formats::Format;
 

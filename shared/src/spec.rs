@@ -176,6 +176,14 @@ impl Work {
         }
     }
 
+    /// Whether both sides of a comparison are the same files and the same command: an A/A, in which there is no effect.
+    pub fn is_same_on_both_sides(&self) -> bool {
+        match self {
+            Self::Compare { baseline, challenger } => baseline.source == challenger.source,
+            Self::Measure { .. } => false,
+        }
+    }
+
     /// The variants with their sides; a measured one counts as the baseline.
     pub fn variants(&self) -> Vec<(Arm, &Variant)> {
         match self {
@@ -224,6 +232,33 @@ pub enum Scheduler {
     Other,
     /// `SCHED_FIFO`.
     Fifo,
+}
+
+/// How the two processes of a pair are to be run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PairPlan {
+    /// In slices where the benches answer the slice protocol, else one after the other.
+    #[default]
+    Auto,
+    /// One after the other.
+    Pairs,
+    /// In slices, or not at all.
+    Sliced,
+}
+
+impl PairPlan {
+    /// All of them, in order.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Pairs, Self::Sliced];
+
+    /// The word for it in `darwin.toml` and on the wire.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Pairs => "pairs",
+            Self::Sliced => "sliced",
+        }
+    }
 }
 
 /// The cores that a job asks for.
@@ -288,6 +323,9 @@ pub struct JobSpec {
     pub labels: BTreeMap<String, String>,
     /// The cores that it needs.
     pub cores: CoreRequest,
+    /// How the two processes of a pair are run.
+    #[serde(default)]
+    pub plan: PairPlan,
     /// How it is judged.
     pub policy: Policy,
     /// How long it may go on.
@@ -332,12 +370,23 @@ pub enum SpecError {
     /// An environment that a process cannot have.
     #[error("`env`: {0}")]
     Env(String),
+    /// A whole process cannot be timed in slices.
+    #[error(
+        "`plan` is \"sliced\", and the format `process` times the whole command, which cannot take turns: leave `plan` \
+         out, or give the format of what the bench writes"
+    )]
+    SlicedProcess,
     /// A path variant that is not absolute.
     #[error("`path:{0}` is not absolute: it names a folder on the box, so it must start with `/`")]
     RelativePath(String),
 }
 
 impl JobSpec {
+    /// Whether the job calibrates a box: an A/A that looks only once, at its end, so that no look chose its pairs.
+    pub fn is_calibration(&self) -> bool {
+        self.work.is_same_on_both_sides() && self.policy.looks == [self.budget.rounds_max]
+    }
+
     /// Checks all that can be checked without knowing a box; both client and coordinator do.
     pub fn check(&self) -> Result<(), SpecError> {
         for (what, step) in [
@@ -352,6 +401,9 @@ impl JobSpec {
         }
         if self.format.reads_a_file() && !self.steps.run.command.mentions("output") {
             return Err(SpecError::NoOutput(self.format));
+        }
+        if self.plan == PairPlan::Sliced && self.format == Format::Process {
+            return Err(SpecError::SlicedProcess);
         }
         for (_, variant) in self.work.variants() {
             if let Source::Path(path) = &variant.source

@@ -13,6 +13,7 @@ use darwin_gate::{SeriesKey, Unit, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AgentId, Epoch};
+use crate::round::Pairing;
 use crate::spec::Arm;
 
 /// A step of an attempt that can fail.
@@ -64,6 +65,8 @@ pub enum FailureCause {
     Unreadable(String),
     /// The artifact could not be unpacked, though it was whole.
     BadArtifact(String),
+    /// It cannot take turns with the other side, or does not keep to the slice protocol.
+    NotSliced(String),
 }
 
 impl fmt::Display for FailureCause {
@@ -84,6 +87,7 @@ impl fmt::Display for FailureCause {
             Self::NotStarted(why) => write!(f, "could not be started: {why}"),
             Self::Unreadable(why) => write!(f, "wrote a result that cannot be read: {why}"),
             Self::BadArtifact(why) => write!(f, "has files that cannot be had: {why}"),
+            Self::NotSliced(why) => write!(f, "cannot be measured in slices: {why}"),
         }
     }
 }
@@ -224,6 +228,9 @@ pub struct AttemptRecord {
     pub agent: AgentId,
     /// How it ended; none while it lives.
     pub outcome: Option<AttemptOutcome>,
+    /// How its pairs were run, once it ended; none if it had none.
+    #[serde(default)]
+    pub pairing: Option<Pairing>,
 }
 
 /// One measured series of a variant, summed up over its invocations.
@@ -262,9 +269,9 @@ pub enum Outcome {
     },
     /// It waited longer than it may.
     Expired,
-    /// Infrastructure failed too often; a person must look.
+    /// Infrastructure failed too often, or no agent allows it; a person must look.
     Parked {
-        /// Why the last attempt ended.
+        /// Why.
         why: String,
     },
 }

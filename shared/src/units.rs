@@ -6,5 +6,5 @@
 mod show;
 mod written;
 
-pub use show::{format_change, format_pair, format_value};
+pub use show::{format_change, format_pair, format_utc, format_value};
 pub use written::{ByteSize, MAX_PERCENT, Percent, UnitError};

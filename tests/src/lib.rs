@@ -4,6 +4,7 @@
 //! their own; the tests in `tests/` and the program `darwin-bench` drive them as a user would.
 
 pub mod bench;
+pub mod e2e;
 pub mod proc_fs;
 mod suite;
 mod world;

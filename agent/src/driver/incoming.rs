@@ -104,7 +104,7 @@ impl Driver {
                 && !self.config.allow_paths
             {
                 return Err(RefusalCause::Policy(format!(
-                    "`path:{path}` names a folder on this box, and its agent does not allow that (`allow_paths`)"
+                    "`path:{path}` names a folder on its box; `allow_paths = true` in its agent.toml would allow that"
                 )));
             }
         }

@@ -1,7 +1,7 @@
 //! The agent's side of a launcher.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -101,7 +101,7 @@ pub enum LaunchError {
     Io(#[from] io::Error),
 }
 
-/// A slot's launcher: runs one process tree at a time.
+/// A launcher: runs one process tree at a time. The two processes of a sliced pair have one each.
 #[derive(Debug)]
 pub struct Launcher {
     slot: String,
@@ -169,8 +169,20 @@ impl Launcher {
         stdout: &OutputFile,
         stderr: &OutputFile,
     ) -> Result<Run<'_>, LaunchError> {
+        self.run_passing(launch, stdout, stderr, &[]).await
+    }
+
+    /// The same, with up to two files that the bench finds open from [`FIRST_PASSED_FD`](super::FIRST_PASSED_FD) on.
+    pub async fn run_passing(
+        &mut self,
+        launch: &Launch,
+        stdout: &OutputFile,
+        stderr: &OutputFile,
+        passed: &[BorrowedFd<'_>],
+    ) -> Result<Run<'_>, LaunchError> {
         self.settle_abandoned().await?;
-        let files = [stdout.as_fd().as_raw_fd(), stderr.as_fd().as_raw_fd()];
+        let mut files = vec![stdout.as_fd().as_raw_fd(), stderr.as_fd().as_raw_fd()];
+        files.extend(passed.iter().map(AsRawFd::as_raw_fd));
         let limits = &launch.limits;
         let bound = limits.deadline.saturating_add(limits.grace).saturating_add(ANSWER_SLACK).min(FAR_OFF);
         let answer_by = Instant::now() + bound;

@@ -23,4 +23,6 @@ pub use client::{LaunchError, Launcher, LauncherConfig, Run};
 pub use launcher::launcher_main_if_asked;
 pub use output::OutputFile;
 pub use placement::{Placement, PlacementError, glance_at_placement, verify_placement};
-pub use protocol::{Confine, EndStatus, Ended, Failure, Launch, LaunchLimits, RunAs, Started, Step, Took};
+pub use protocol::{
+    Confine, EndStatus, Ended, FIRST_PASSED_FD, Failure, Launch, LaunchLimits, RunAs, Started, Step, Took,
+};

@@ -12,8 +12,8 @@ use thiserror::Error;
 use super::protocol::MAX_MESSAGE_BYTES;
 use super::sys;
 
-/// The most files beside a packet: stdout and stderr, or what a launcher keeps open.
-pub(super) const MAX_FILES: usize = 2;
+/// The most files beside a packet: stdout, stderr and two that are passed on, or what a launcher keeps open.
+pub(super) const MAX_FILES: usize = 4;
 
 /// Why a packet did not travel.
 #[derive(Debug, Error)]

@@ -15,6 +15,10 @@ use super::cgroup::SlotCgroups;
 /// smaller.
 pub(super) const MAX_MESSAGE_BYTES: usize = 128 << 10;
 
+/// The number under which a bench finds the first file that is passed to it; the next one follows. Far above what a
+/// launcher or a bench has open by itself, so that no number is ever taken for another file.
+pub const FIRST_PASSED_FD: i32 = 100;
+
 /// What the agent says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -22,7 +26,8 @@ pub(super) enum Request {
     /// The first packet: where the launcher itself lives, and its slot's cgroups. Beside it come files whose locks it
     /// holds with the agent, by keeping them open.
     Setup { housekeeping: Option<CpuSet>, cgroups: SlotCgroups },
-    /// Run this; stdout and stderr come beside it.
+    /// Run this; beside it come stdout and stderr, and behind them the files that the bench gets from
+    /// [`FIRST_PASSED_FD`] on.
     Launch(Box<Launch>),
     /// End what runs: SIGTERM, and SIGKILL after the grace.
     Kill { grace: Duration },

@@ -4,14 +4,19 @@
 //! parsed or written: its result is read once its processes are gone.
 
 mod environment;
+mod pair;
 mod placing;
+mod plugin;
 mod process;
 mod result;
 mod round;
 mod scratch;
+mod sliced;
+mod warm_up;
 
 pub(crate) use environment::{Surroundings, fill};
 pub(crate) use placing::Placed;
+pub(crate) use plugin::install as install_plugin;
 pub(crate) use process::{Outcome, Process, Slot};
 pub(crate) use round::{Bench, RoundEnd, Side, measure};
 pub(crate) use scratch::{Scratch, remove_all, scratch_name, scratch_root, short_name};

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use darwin_shared::spec::Arm;
 use darwin_shared::state::{FailureCause, Stage};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::placing::Placing;
@@ -17,7 +19,7 @@ use crate::exec::{Confine, EndStatus, Ended, Launch, LaunchError, LaunchLimits, 
 use crate::logs::{AttemptLogs, Written};
 
 /// Time between SIGTERM and SIGKILL for whoever is told to stop.
-const STOP_GRACE: Duration = Duration::from_secs(2);
+pub(super) const STOP_GRACE: Duration = Duration::from_secs(2);
 
 /// A launcher, started when it is first needed, and the scratch folders that go with it.
 #[derive(Debug)]
@@ -27,15 +29,27 @@ pub(crate) struct Slot {
     pub(crate) scratch: Scratch,
     /// Files that nothing was written to, for the next process.
     blank: Option<Written>,
+    /// Where the second process of a sliced pair runs: with a launcher and folders of its own.
+    twin: Option<Arc<Mutex<Slot>>>,
 }
 
 impl Slot {
     pub(crate) fn new(config: LauncherConfig, scratch: Scratch) -> Self {
-        Self { config, launcher: None, scratch, blank: None }
+        Self { config, launcher: None, scratch, blank: None, twin: None }
+    }
+
+    /// The slot with a twin, for pairs whose processes are alive at once.
+    pub(crate) fn with_twin(self, twin: Self) -> Self {
+        Self { twin: Some(Arc::new(Mutex::new(twin))), ..self }
+    }
+
+    /// Its twin, if it has one; nobody but the slot's own user may lock it.
+    pub(super) fn twin(&self) -> Option<Arc<Mutex<Self>>> {
+        self.twin.clone()
     }
 
     /// Two empty files for what a process writes.
-    fn files(&mut self) -> io::Result<Written> {
+    pub(super) fn files(&mut self) -> io::Result<Written> {
         self.blank.take().map_or_else(Written::nothing, Ok)
     }
 
@@ -49,13 +63,23 @@ impl Slot {
     }
 
     /// Lets go of a launcher that does not answer: the next launch starts another.
-    fn discard(&mut self) {
+    pub(super) fn discard(&mut self) {
         self.launcher = None;
+    }
+
+    /// Keeps files that nothing was written to, unless somebody follows the log.
+    pub(super) fn keep_blank(&mut self, written: Written) {
+        self.blank = written.alone();
     }
 
     /// Ends the launcher with whatever it runs.
     pub(crate) async fn close(&mut self) {
         if let Some(launcher) = self.launcher.take() {
+            launcher.stop().await;
+        }
+        if let Some(twin) = &self.twin
+            && let Some(launcher) = twin.lock().await.launcher.take()
+        {
             launcher.stop().await;
         }
     }
@@ -91,7 +115,7 @@ pub(crate) enum Outcome {
 
 /// Why a process did not end well.
 #[derive(Debug)]
-enum Ill {
+pub(super) enum Ill {
     Failed(FailureCause),
     Broken(String),
     Stopped,
@@ -122,8 +146,7 @@ impl Process<'_> {
         let written = if logs.finish(&written) {
             Some(written)
         } else {
-            // Unless somebody follows the log, it can serve the next process.
-            slot.blank = written.alone();
+            slot.keep_blank(written);
             None
         };
         match end {
@@ -172,17 +195,7 @@ impl Process<'_> {
     ) -> Result<Ended, Ill> {
         let broken = |error: &LaunchError| Ill::Broken(error.to_string());
         let mut run =
-            launcher.run(launch, &written.stdout, &written.stderr).await.map_err(|error| match &error {
-                LaunchError::NotStarted(failure) if failure.is_commands_fault() => {
-                    Ill::Failed(FailureCause::NotStarted(failure.to_string()))
-                }
-                LaunchError::TooLarge { .. } => Ill::Failed(FailureCause::NotStarted(error.to_string())),
-                LaunchError::NotStarted(_)
-                | LaunchError::Gone { .. }
-                | LaunchError::Hung { .. }
-                | LaunchError::Cgroup(_)
-                | LaunchError::Io(_) => broken(&error),
-            })?;
+            launcher.run(launch, &written.stdout, &written.stderr).await.map_err(|error| not_run(&error))?;
         let started = *run.started();
         let first = self.placing.is_some_and(|placing| placing.is_first());
         let mut worthless = self.placing.and_then(|placing| placing.check_start(&started).err());
@@ -210,7 +223,7 @@ impl Process<'_> {
         Err(worthless.map_or(Ill::Stopped, Ill::Broken))
     }
 
-    fn describe(&self) -> Launch {
+    pub(super) fn describe(&self) -> Launch {
         let mut launch = Launch::new(self.argv.clone(), self.env.clone(), PathBuf::from(self.cwd));
         launch.cpus = self.placing.map(|placing| placing.granted.cpus.clone());
         launch.fifo_priority = self.fifo.then_some(FIFO_PRIORITY);
@@ -230,7 +243,22 @@ impl Process<'_> {
     }
 }
 
-fn judge(ended: Ended, deadline: Duration) -> Result<Ended, Ill> {
+/// Whose fault it is that a process did not start.
+pub(super) fn not_run(error: &LaunchError) -> Ill {
+    match error {
+        LaunchError::NotStarted(failure) if failure.is_commands_fault() => {
+            Ill::Failed(FailureCause::NotStarted(failure.to_string()))
+        }
+        LaunchError::TooLarge { .. } => Ill::Failed(FailureCause::NotStarted(error.to_string())),
+        LaunchError::NotStarted(_)
+        | LaunchError::Gone { .. }
+        | LaunchError::Hung { .. }
+        | LaunchError::Cgroup(_)
+        | LaunchError::Io(_) => Ill::Broken(error.to_string()),
+    }
+}
+
+pub(super) fn judge(ended: Ended, deadline: Duration) -> Result<Ended, Ill> {
     match ended.status {
         EndStatus::Exit(0) => Ok(ended),
         EndStatus::Exit(code) => Err(Ill::Failed(FailureCause::ExitCode(code))),

@@ -1,9 +1,9 @@
 //! One round: every side once, in the order that the coin says, on the same cores.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use darwin_agent_core::cpu_alloc::Granted;
@@ -11,7 +11,7 @@ use darwin_gate::{Observation, Order, SeriesKey, order};
 use darwin_proto::{MAX_MESSAGE_BYTES, v1};
 use darwin_shared::formats::{Format, measured_process, peak_memory};
 use darwin_shared::ids::{AttemptId, Epoch};
-use darwin_shared::round::{Invocation, RoundResult};
+use darwin_shared::round::{Invocation, Pairing, RoundResult};
 use darwin_shared::spec::{Arm, JobSpec, Scheduler};
 use darwin_shared::state::{Failure, FailureCause, Stage};
 use prost::Message;
@@ -21,6 +21,7 @@ use super::environment::{Surroundings, fill};
 use super::placing::{Placed, Placing};
 use super::process::{Outcome, Process, Slot};
 use super::result;
+use super::warm_up::{ReadSide, without_warm_up};
 use crate::config::BenchLimits;
 use crate::exec::Ended;
 use crate::logs::{AttemptLogs, Written};
@@ -53,6 +54,10 @@ pub(crate) struct Bench {
     pub(crate) logs: Arc<AttemptLogs>,
     pub(crate) started: Arc<AtomicU64>,
     pub(crate) stop: CancellationToken,
+    /// Where pytest finds the plugin that answers the slice protocol; none where it could not be put.
+    pub(crate) plugin: Option<Arc<Path>>,
+    /// How pairs are run, once the first one has settled it.
+    pub(crate) pairing: OnceLock<Pairing>,
 }
 
 /// How a round went.
@@ -71,18 +76,33 @@ pub(crate) enum RoundEnd {
 /// Measures a round on this slot.
 pub(crate) async fn measure(bench: &Bench, round: u32, slot: &mut Slot) -> RoundEnd {
     let mut sides: Vec<&Side> = bench.sides.iter().collect();
-    match order(bench.spec.seed, round) {
+    let order = order(bench.spec.seed, round);
+    match order {
         Order::BaselineFirst => {}
         Order::ChallengerFirst => sides.reverse(),
     }
-    let mut invocations = Vec::with_capacity(sides.len());
-    for side in sides {
-        match bench.invoke(side, round, slot).await {
-            Ok(invocation) => invocations.push(invocation),
-            Err(end) => return end,
-        }
-    }
-    let result = RoundResult { attempt: bench.attempt, epoch: bench.epoch, round, invocations };
+    let read = match bench.measure_sliced(&sides, order, round, slot).await {
+        Some(read) => read,
+        None => bench.measure_plainly(&sides, round, slot).await,
+    };
+    let read = match read {
+        Ok(read) => read,
+        Err(end) => return end,
+    };
+    let (invocations, warm_ups) = match bench.pairing.get() {
+        // What the switches left cold is out already; the sides make as many calls as fit into their slices, and to cut
+        // the same number from both would take other slices from either.
+        Some(Pairing::Sliced { .. }) => (read.into_iter().map(|side| side.invocation).collect(), Vec::new()),
+        Some(Pairing::Plain { .. }) | None => without_warm_up(read, &bench.spec.policy),
+    };
+    let result = RoundResult {
+        attempt: bench.attempt,
+        epoch: bench.epoch,
+        round,
+        invocations,
+        pairing: bench.pairing.get().cloned(),
+        warm_ups,
+    };
     bench.for_the_wire(result)
 }
 
@@ -105,17 +125,27 @@ impl Bench {
         }
     }
 
-    async fn invoke(&self, side: &Side, round: u32, slot: &mut Slot) -> Result<Invocation, RoundEnd> {
-        slot.scratch.empty().map_err(|error| RoundEnd::Broken(format!("the scratch folder: {error}")))?;
-        let (home, output) = (slot.scratch.home().to_owned(), slot.scratch.output());
-        let dir = side.dir.as_deref().unwrap_or(&home);
-        let around =
-            Surroundings { attempt: self.attempt, arm: side.arm, dir, home: &home, output: &output, round };
+    /// One process after the other.
+    async fn measure_plainly(
+        &self,
+        sides: &[&Side],
+        round: u32,
+        slot: &mut Slot,
+    ) -> Result<Vec<ReadSide>, RoundEnd> {
+        let mut read = Vec::with_capacity(sides.len());
+        for side in sides {
+            read.push(self.invoke(side, round, slot).await?);
+        }
+        Ok(read)
+    }
+
+    /// The process of one invocation.
+    pub(super) fn process<'a>(&'a self, around: &Surroundings<'a>) -> Process<'a> {
         let step = &self.spec.steps.run;
-        let process = Process {
-            argv: fill(&step.command, &around, self.spec.seed),
+        Process {
+            argv: fill(&step.command, around, self.spec.seed),
             env: around.environment(&self.spec),
-            cwd: dir,
+            cwd: around.dir,
             placing: Some(Placing {
                 granted: &self.granted,
                 isolation: self.spec.cores.isolation,
@@ -125,8 +155,17 @@ impl Bench {
             timeout: step.timeout,
             limits: &self.limits,
             stage: Stage::Run,
-            arm: side.arm,
-        };
+            arm: around.arm,
+        }
+    }
+
+    async fn invoke(&self, side: &Side, round: u32, slot: &mut Slot) -> Result<ReadSide, RoundEnd> {
+        slot.scratch.empty().map_err(|error| RoundEnd::Broken(format!("the scratch folder: {error}")))?;
+        let (home, output) = (slot.scratch.home().to_owned(), slot.scratch.output());
+        let dir = side.dir.as_deref().unwrap_or(&home);
+        let around =
+            Surroundings { attempt: self.attempt, arm: side.arm, dir, home: &home, output: &output, round };
+        let process = self.process(&around);
         match process.run(slot, &self.logs, &self.started, &self.stop).await {
             Outcome::Well(ended, written) => self.read(side, &ended, output, written).await,
             Outcome::Failed(cause, log_tail) => {
@@ -137,13 +176,13 @@ impl Bench {
         }
     }
 
-    async fn read(
+    pub(super) async fn read(
         &self,
         side: &Side,
         ended: &Ended,
         output: PathBuf,
         written: Option<Written>,
-    ) -> Result<Invocation, RoundEnd> {
+    ) -> Result<ReadSide, RoundEnd> {
         let wall = Duration::from_nanos(ended.wall_ns);
         let measured = match self.spec.format {
             Format::Process => Ok(measured_process(wall, &ended.usage)),
@@ -166,10 +205,11 @@ impl Bench {
         if let Some(peak) = peak_memory(&ended.usage) {
             observations.extend(peak.observations());
         }
-        Ok(Invocation { arm: side.arm, observations, wall, usage: ended.usage, samples: None })
+        let invocation = Invocation { arm: side.arm, observations, wall, usage: ended.usage, samples: None };
+        Ok(ReadSide { invocation, measured })
     }
 }
 
-fn failure(side: &Side, stage: Stage, cause: FailureCause, log_tail: String) -> Failure {
+pub(super) fn failure(side: &Side, stage: Stage, cause: FailureCause, log_tail: String) -> Failure {
     Failure { stage, arm: side.arm, variant: side.label.clone(), cause, log_tail }
 }

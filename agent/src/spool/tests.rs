@@ -23,6 +23,8 @@ fn round(attempt: AttemptId, round: u32, bytes: usize) -> v1::RoundResult {
         epoch: Some(epoch(1).into()),
         round,
         invocations: vec![invocation],
+        pairing: None,
+        warm_ups: vec![],
     }
 }
 

@@ -17,7 +17,9 @@ use darwin_shared::attempt::{AttemptEnd, AttemptEvent, AttemptUpdate};
 use darwin_shared::formats::Format;
 use darwin_shared::ids::{AttemptId, Digest, Epoch, JobId};
 use darwin_shared::round::RoundResult;
-use darwin_shared::spec::{Budget, Command, CoreRequest, JobSpec, Source, Step, Steps, Variant, Work};
+use darwin_shared::spec::{
+    Budget, Command, CoreRequest, JobSpec, PairPlan, Source, Step, Steps, Variant, Work,
+};
 use futures::Stream;
 use tokio::net::TcpListener;
 use tokio::process::Child;
@@ -330,6 +332,7 @@ pub(crate) fn job(run: &str) -> JobSpec {
         pool: None,
         labels: BTreeMap::new(),
         cores: CoreRequest::default(),
+        plan: PairPlan::default(),
         policy: darwin_gate::Policy::default(),
         budget: Budget { rounds_min: 1, rounds_max: 1, time: Duration::from_mins(1) },
         priority: 0,

@@ -5,11 +5,16 @@ use darwin_proto::v1::{self, DrainAgentRequest, ListAgentsRequest, ResumeAgentRe
 use darwin_shared::exit_code::ExitCode;
 use darwin_shared::report::visible;
 use serde_json::{Value, json};
+use tonic::Code;
 
 use crate::args::AgentCommand;
 use crate::failure::{Failed, call};
 use crate::session::Session;
 use crate::ui::{Ui, table};
+
+/// What a person with an embedded coordinator is told who looks for agents.
+const EMBEDDED_AGENT: &str =
+    "no agents now: the embedded one is there while something is measured; `darwin check` shows it";
 
 /// Does what is asked.
 pub(crate) async fn run(command: &AgentCommand, session: &Session, ui: &Ui) -> Result<ExitCode, Failed> {
@@ -26,7 +31,12 @@ pub(crate) async fn run(command: &AgentCommand, session: &Session, ui: &Ui) -> R
             client.resume(ResumeAgentRequest { agent_id: name.agent.clone() }).await
         }
     };
-    let agent = agent.map_err(failed)?.into_inner();
+    let agent = match agent {
+        Err(status) if status.code() == Code::NotFound && session.is_embedded() => {
+            return Err(Failed::usage(EMBEDDED_AGENT));
+        }
+        agent => agent.map_err(failed)?.into_inner(),
+    };
     let (name, told): (_, fn(&v1::Agent) -> String) = match command {
         AgentCommand::List | AgentCommand::Show(_) => ("agent show", human),
         AgentCommand::Drain(_) => ("agent drain", state),
@@ -44,12 +54,9 @@ pub(crate) async fn run(command: &AgentCommand, session: &Session, ui: &Ui) -> R
 fn list(agents: &[v1::Agent], session: &Session, ui: &Ui) -> Result<ExitCode, Failed> {
     let human = || {
         if agents.is_empty() {
-            let none = if session.is_embedded() {
-                "no agents: the embedded one is there while something is measured; `darwin check` shows it\n"
-            } else {
-                "no agents; start one with darwin-agent\n"
-            };
-            return none.to_owned();
+            let none =
+                if session.is_embedded() { EMBEDDED_AGENT } else { "no agents; start one with darwin-agent" };
+            return format!("{none}\n");
         }
         table(
             &["AGENT", "STATE", "SENSOR", "POOL", "CORES", "ISOLATION", "ATTEMPTS", "SILENT"],
@@ -118,21 +125,23 @@ fn state(agent: &v1::Agent) -> String {
     visible(&format!("{} is {}{attempts}", agent.agent_id, agent.state)) + "\n"
 }
 
-/// The sensor's readings as a table.
+/// The sensor's readings as a table; what is not well is followed by why it matters and what mends it.
 pub(crate) fn readings(readings: &[v1::Reading]) -> String {
-    let rows = readings.iter().map(|reading| {
-        // What is well needs neither a reason nor a remedy.
-        let (why, remedy) =
-            if reading.status == "ok" { ("", "") } else { (reading.why.as_str(), reading.remedy.as_str()) };
-        vec![
-            reading.name.clone(),
-            reading.status.clone(),
-            reading.value.clone(),
-            why.to_owned(),
-            remedy.to_owned(),
-        ]
+    let rows = readings.iter().flat_map(|reading| {
+        let row = |name: &str, status: &str, value: &str| {
+            vec![name.to_owned(), status.to_owned(), value.to_owned()]
+        };
+        // What is not known has no value, and the reason says why there is none.
+        let value = if reading.value.is_empty() { &reading.why } else { &reading.value };
+        let mut rows = vec![row(&reading.name, &reading.status, value)];
+        if matches!(reading.status.as_str(), "warn" | "fail") {
+            let more = [("why", &reading.why), ("fix", &reading.remedy)];
+            let told = more.into_iter().filter(|(_, text)| !text.is_empty());
+            rows.extend(told.map(|(word, text)| row("", "", &format!("{word}: {text}"))));
+        }
+        rows
     });
-    table(&["CHECK", "STATUS", "VALUE", "WHY IT MATTERS", "WHAT MENDS IT"], rows.collect())
+    table(&["CHECK", "STATUS", "VALUE"], rows.collect())
 }
 
 /// An agent for programs.
@@ -174,4 +183,25 @@ pub(crate) fn readings_json(readings: &[v1::Reading]) -> Value {
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readings_fit_a_terminal_and_say_what_mends_them() {
+        let reading = |name: &str, status: &str, value: &str| v1::Reading {
+            name: name.into(),
+            status: status.into(),
+            value: value.into(),
+            why: "it matters".into(),
+            remedy: if status == "warn" { "mend it".into() } else { String::new() },
+        };
+        let all =
+            [reading("load", "ok", "0"), reading("steal", "warn", "9 %"), reading("turbo", "unknown", "")];
+        let shown = "CHECK  STATUS   VALUE\nload   ok       0\nsteal  warn     9 %\n                why: it matters\n                \
+                     fix: mend it\nturbo  unknown  it matters\n";
+        assert_eq!(readings(&all), shown);
+    }
 }

@@ -1,11 +1,10 @@
 //! `darwin compare`: packs both sides, submits, waits, reports.
 
 use darwin_shared::exit_code::ExitCode;
-use darwin_shared::report::Report;
 use darwin_shared::spec::{Source, Variant, Work};
 
-use super::judged_code;
 use crate::args::CompareArgs;
+use crate::calibrations;
 use crate::failure::Failed;
 use crate::pack::{self, Blobs, Packed};
 use crate::session::Session;
@@ -56,12 +55,14 @@ pub(crate) async fn run(
     ui: &Ui,
 ) -> Result<ExitCode, Failed> {
     let seed = args.submit.seed.unwrap_or_else(rand::random);
-    let spec = found.spec(prepared.work, seed)?;
+    let mut spec = found.spec(prepared.work, seed)?;
+    calibrations::apply(session, &mut spec, ui).await?;
     if args.submit.detach {
         return submit_and_leave(session, &spec, &prepared.blobs, ui).await;
     }
-    let report: Report = submit_and_wait(session, &spec, &prepared.blobs, ui).await?;
+    let report = submit_and_wait(session, &spec, &prepared.blobs, ui).await?;
+    let report = report.taking(args.inconclusive.map(Into::into));
     ui.report(&report);
     ui.github_summary(&report);
-    Ok(judged_code(&report, args.inconclusive))
+    Ok(report.exit_code())
 }

@@ -3,15 +3,16 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use darwin_gate::mser::WarmUps;
 use darwin_gate::{Block, EndOfData, Gate, Order, Policy, Verdict};
 use darwin_shared::exit_code::ExitCode;
 use darwin_shared::formats::{self, Format, Input, MAX_INPUT_BYTES, TreeFile};
 use darwin_shared::report::{Header, Report};
-use darwin_shared::sample::Measured;
+use darwin_shared::sample::{Measured, cut_warm_up};
 use darwin_shared::state::Outcome;
 use walkdir::WalkDir;
 
-use super::judged_code;
+use super::plan;
 use crate::args::{GateArgs, PolicyArgs};
 use crate::failure::Failed;
 use crate::ui::Ui;
@@ -21,19 +22,31 @@ const MAX_TREE_FILES: usize = 100_000;
 
 /// Judges files.
 pub(crate) fn run(args: &GateArgs, ui: &Ui) -> Result<ExitCode, Failed> {
-    let (baseline, challenger) = sides(args)?;
     let policy = policy(&args.policy, Policy::default())?;
-    let verdict =
-        judge(policy, &side(args.format_in, &baseline, ui)?, &side(args.format_in, &challenger, ui)?)?;
+    if args.plan {
+        ui.shows("gate --plan")?;
+    }
+    if args.plan && args.baseline_file.is_none() && args.baseline.is_empty() {
+        return plan::of_noise(args, &policy, ui);
+    }
+    let (baseline, challenger) = sides(args)?;
+    let (blocks, warm_ups) =
+        blocks(&policy, side(args.format_in, &baseline, ui)?, side(args.format_in, &challenger, ui)?);
+    let mut verdict = judge(policy.clone(), &blocks)?;
+    if args.plan {
+        return plan::of_blocks(args, &policy, &blocks, &verdict, ui);
+    }
+    verdict.notes.extend(warm_ups.notes());
     let header = Header {
         baseline: Some(side_name(&baseline)),
         challenger: Some(side_name(&challenger)),
         ..Header::default()
     };
-    let report = Report { header, outcome: Outcome::Judged(Box::new(verdict)) };
+    let report = Report::new(header, Outcome::Judged(Box::new(verdict)));
+    let report = report.taking(args.inconclusive.map(Into::into));
     ui.report(&report);
     ui.github_summary(&report);
-    Ok(judged_code(&report, args.inconclusive))
+    Ok(report.exit_code())
 }
 
 fn sides(args: &GateArgs) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Failed> {
@@ -169,21 +182,28 @@ fn tree(folder: &Path) -> Result<Vec<TreeFile>, Failed> {
     Ok(files)
 }
 
-/// Pairs the invocations in their order and lets the gate speak at the end.
-fn judge(policy: Policy, baseline: &[Measured], challenger: &[Measured]) -> Result<Verdict, Failed> {
-    let pairs = u32::try_from(baseline.len()).map_err(Failed::usage)?;
+/// Pairs the invocations in their order, without their warm-up; both sides of a pair are cut at the same place.
+fn blocks(policy: &Policy, baseline: Vec<Measured>, challenger: Vec<Measured>) -> (Vec<Block>, WarmUps) {
+    let mut warm_ups = WarmUps::default();
+    let pairs = (0..).zip(baseline.into_iter().zip(challenger)).map(|(round, (baseline, challenger))| {
+        let mut sides = [baseline, challenger];
+        warm_ups.add_round(&cut_warm_up(&mut sides, policy));
+        let [baseline, challenger] = sides.map(|side| side.observations());
+        // Files do not say which side was measured first; without a coin the order proves nothing.
+        let order = Order::BaselineFirst;
+        Block { round, order, baseline, challenger, builds: darwin_gate::Builds::default() }
+    });
+    (pairs.collect(), warm_ups)
+}
+
+/// Lets the gate speak at the end of these pairs.
+fn judge(policy: Policy, blocks: &[Block]) -> Result<Verdict, Failed> {
+    let pairs = u32::try_from(blocks.len()).map_err(Failed::usage)?;
     let mut policy = policy.with_max_pairs(pairs);
     // All data is there already: one look at the end keeps the whole of alpha for it.
     policy.looks.retain(|look| *look == pairs);
     let mut gate = Gate::new(policy, None).map_err(Failed::usage)?;
-    for (round, (baseline, challenger)) in (0..pairs).zip(baseline.iter().zip(challenger)) {
-        let block = Block {
-            round,
-            // Files do not say which side was measured first; without a coin the order proves nothing.
-            order: Order::BaselineFirst,
-            baseline: baseline.observations(),
-            challenger: challenger.observations(),
-        };
+    for block in blocks {
         gate.push(block).map_err(Failed::usage)?;
     }
     Ok(gate.finish(EndOfData::MaxPairs))

@@ -5,15 +5,15 @@ use darwin_proto::MAX_MESSAGE_BYTES;
 use darwin_proto::v1::verdicts_client::VerdictsClient;
 use darwin_proto::v1::{Arm, HistoryPoint, HistoryRequest};
 use darwin_shared::exit_code::ExitCode;
-use darwin_shared::report::unit_suffix;
-use darwin_shared::units::format_value;
+use darwin_shared::report::{unit_suffix, visible};
+use darwin_shared::units::{format_utc, format_value};
 use serde_json::{Value, json};
 
 use crate::args::HistoryArgs;
 use crate::failure::{Failed, call};
 use crate::session::Session;
 use crate::suite::nearest_project;
-use crate::ui::{Ui, table, utc};
+use crate::ui::{Ui, table};
 
 /// The project asked for, or that of the nearest `darwin.toml`.
 pub(crate) fn project(args: &HistoryArgs) -> Result<String, Failed> {
@@ -30,6 +30,7 @@ pub(crate) async fn run(
     session: &Session,
     ui: &Ui,
 ) -> Result<ExitCode, Failed> {
+    let asked = visible(&format!("{project}/{}", args.suite));
     let request = HistoryRequest {
         project,
         suite: args.suite.clone(),
@@ -41,7 +42,9 @@ pub(crate) async fn run(
     let points = client.history(request).await.map_err(call(session.url()))?.into_inner().points;
     let human = || {
         if points.is_empty() {
-            return "nothing is recorded of that\n".to_owned();
+            return format!(
+                "nothing is recorded of {asked} yet: `darwin compare` and `darwin measure` record what they measure\n"
+            );
         }
         let head =
             ["RECORDED (UTC)", "JOB", "ROUND", "VARIANT", "BENCH", "METRIC", "VALUE", "SAMPLES", "BOX"];
@@ -58,7 +61,7 @@ fn row(point: &HistoryPoint) -> Vec<String> {
         None => format!("{} {}", point.value, point.unit),
     };
     vec![
-        utc(point.recorded_unix_ms),
+        format_utc(point.recorded_unix_ms),
         format!("{}.{}", point.job_id, point.attempt),
         (point.round + 1).to_string(),
         format!("{} ({})", point.variant, arm(point)),

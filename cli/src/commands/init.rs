@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use darwin_shared::config::{BenchKind, FILE_NAME, Findings, template};
+use darwin_shared::config::{BenchKind, CargoProject, FILE_NAME, Findings, template};
 use darwin_shared::exit_code::ExitCode;
 use darwin_shared::ids::ProjectName;
 use ignore::WalkBuilder;
@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::args::InitArgs;
 use crate::failure::Failed;
+use crate::rust_tools;
 use crate::settings::read_small;
 use crate::ui::Ui;
 
@@ -80,7 +81,9 @@ fn detect(folder: &Path) -> Findings {
     let (pip, tests) = (traces.pip(), traces.tests(folder));
     traces.kinds.sort_unstable();
     traces.kinds.dedup();
-    Findings { kinds: traces.kinds, pip, tests }
+    let cargo =
+        traces.cargo.then(|| CargoProject { env: rust_tools::environment(&|name| std::env::var_os(name)) });
+    Findings { kinds: traces.kinds, pip, tests, cargo }
 }
 
 /// What was seen on the way through the files.
@@ -93,6 +96,8 @@ struct Traces {
     requirements: Vec<(PathBuf, bool)>,
     /// Whether the folder itself can be installed.
     installable: bool,
+    /// Whether the folder is a Cargo project, or has benches of one.
+    cargo: bool,
 }
 
 impl Traces {
@@ -116,8 +121,10 @@ impl Traces {
         if named || bench {
             self.kinds.push(BenchKind::PytestBenchmark);
         }
-        if file == "Cargo.toml" && says("criterion") {
-            self.kinds.push(BenchKind::Criterion);
+        if file == "Cargo.toml" {
+            let criterion = says("criterion");
+            self.cargo |= at_root || criterion;
+            self.kinds.extend(criterion.then_some(BenchKind::Criterion));
         }
         let script =
             matches!(extension, "sh" | "mk" | "yml" | "yaml") || matches!(file, "Makefile" | "justfile");
@@ -183,6 +190,9 @@ mod tests {
         assert_eq!(kinds(&files[..1]), [BenchKind::Hyperfine]);
         let all = [BenchKind::PytestBenchmark, BenchKind::Criterion, BenchKind::Hyperfine];
         assert_eq!(kinds(&files), all);
+        let cargo = |files: &[(&str, &str)]| detect(folder(files).path()).cargo.is_some();
+        assert!(cargo(&files) && cargo(&[("Cargo.toml", "[package]")]));
+        assert!(!cargo(&files[..1]) && !cargo(&[("vendored/x/Cargo.toml", "[package]")]));
     }
 
     #[test]

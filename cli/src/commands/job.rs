@@ -4,6 +4,8 @@ use darwin_proto::v1::{
     self, CancelJobRequest, GetJobRequest, ListJobsRequest, LogsRequest, RetryJobRequest,
 };
 use darwin_shared::exit_code::ExitCode;
+use darwin_shared::report::shorten;
+use darwin_shared::units::format_utc;
 use serde_json::{Value, json};
 
 use crate::args::{JobCommand, JobListArgs};
@@ -11,7 +13,10 @@ use crate::failure::{Failed, call};
 use crate::follow::{OnInterrupt, Stops, client, follow, submitter};
 use crate::job::{Seen, header, report, state_word};
 use crate::session::Session;
-use crate::ui::{Ui, table, to_stdout, utc};
+use crate::ui::{Ui, table, to_stdout};
+
+/// The longest summary in a list; `darwin job show` has the whole of it.
+const MAX_SUMMARY_CHARS: usize = 80;
 
 /// Does what is asked.
 pub(crate) async fn run(command: &JobCommand, session: &Session, ui: &Ui) -> Result<ExitCode, Failed> {
@@ -46,7 +51,7 @@ async fn list(args: &JobListArgs, session: &Session, ui: &Ui) -> Result<ExitCode
         }
         let rows = page.jobs.iter().map(|job| {
             let what = format!("{}/{}", job.project, job.suite);
-            let submitted = utc(job.submitted_unix_ms);
+            let submitted = format_utc(job.submitted_unix_ms);
             vec![
                 job.job_id.clone(),
                 job.state.clone(),
@@ -55,7 +60,7 @@ async fn list(args: &JobListArgs, session: &Session, ui: &Ui) -> Result<ExitCode
                 job.variants.join(" -> "),
                 job.agent.clone(),
                 submitted,
-                job.summary.clone(),
+                shorten(&job.summary, MAX_SUMMARY_CHARS),
             ]
         });
         let text = table(
@@ -106,7 +111,7 @@ fn human(job: &v1::Job) -> String {
         ("suite", format!("{}/{}", header.project.unwrap_or_default(), header.suite.unwrap_or_default())),
         ("baseline", header.baseline.unwrap_or_default()),
         ("challenger", header.challenger.unwrap_or_default()),
-        ("submitted", format!("{} UTC by {}", utc(job.submitted_unix_ms), job.submitter)),
+        ("submitted", format!("{} UTC by {}", format_utc(job.submitted_unix_ms), job.submitter)),
         ("waits", job.waits_for.clone()),
         (
             "before it",
@@ -171,9 +176,9 @@ async fn watch(job: &str, session: &Session, ui: &Ui) -> Result<ExitCode, Failed
 
 /// The bytes as they were written: a log may be anything, and may be piped to a file.
 async fn logs(job: &str, follow: bool, session: &Session, ui: &Ui) -> Result<ExitCode, Failed> {
-    let job_id = get(job, session).await?.job_id;
+    let job = get(job, session).await?;
     let failed = call(session.url());
-    let request = LogsRequest { job_id, follow };
+    let request = LogsRequest { job_id: job.job_id.clone(), follow };
     let mut chunks = client(session.channel()).logs(request).await.map_err(&failed)?.into_inner();
     let mut size_bytes = 0;
     while let Some(chunk) = chunks.message().await.map_err(&failed)? {
@@ -181,12 +186,22 @@ async fn logs(job: &str, follow: bool, session: &Session, ui: &Ui) -> Result<Exi
         to_stdout(&chunk.data)?;
     }
     if size_bytes == 0 {
-        ui.hint(
-            "there is no log: while a job runs, what its processes write is shown; of a finished one only what a \
-             failed stage wrote is kept",
-        );
+        ui.hint(&no_log(&job));
     }
     Ok(ExitCode::Success)
+}
+
+/// Why there is nothing to show, which a person would else take for a fault.
+fn no_log(job: &v1::Job) -> String {
+    let (id, state) = (&job.job_id, state_word(job));
+    match (job.state(), state) {
+        (v1::JobState::Finished, "failed") => format!("what failed of job {id} wrote nothing"),
+        (v1::JobState::Finished, _) => format!(
+            "job {id} has ended ({state}), and its log is gone: logs are shown while a job runs, and kept only of a stage \
+             that failed"
+        ),
+        _ => format!("job {id} has written nothing yet; --follow waits for it"),
+    }
 }
 
 async fn cancel(jobs: &[String], session: &Session, ui: &Ui) -> Result<ExitCode, Failed> {
@@ -235,4 +250,24 @@ async fn retry(job: &str, session: &Session, ui: &Ui) -> Result<ExitCode, Failed
     ui.hint(&format!("submitted anew; darwin job watch {} follows it", answer.job_id));
     ui.submitted(&answer.job_id)?;
     Ok(ExitCode::Success)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(state: v1::JobState, kind: Option<v1::outcome::Kind>) -> v1::Job {
+        let outcome = Some(v1::Outcome { kind });
+        v1::Job { job_id: "01J".into(), state: state.into(), outcome, ..v1::Job::default() }
+    }
+
+    #[test]
+    fn a_log_that_is_not_there_says_why() {
+        let measured = v1::outcome::Kind::Measured(v1::Measured::default());
+        let told = no_log(&job(v1::JobState::Finished, Some(measured)));
+        assert!(told.contains("(measured)") && told.contains("kept only of a stage that failed"), "{told}");
+        let failed = v1::outcome::Kind::Failed(v1::Failure::default());
+        assert!(no_log(&job(v1::JobState::Finished, Some(failed))).contains("wrote nothing"));
+        assert!(no_log(&job(v1::JobState::Active, None)).contains("--follow"));
+    }
 }

@@ -1,4 +1,4 @@
-//! `darwin measure`: one version of a suite, or one command, measured and recorded.
+//! `darwin measure`: one version of a suite, or one command, measured and recorded; or one version against itself.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,9 +8,11 @@ use darwin_shared::exit_code::ExitCode;
 use darwin_shared::formats::Format;
 use darwin_shared::ids::{ProjectName, SuiteName};
 use darwin_shared::report::{shorten, visible};
-use darwin_shared::spec::{Budget, Command, CoreRequest, JobSpec, Source, Step, Steps, Variant, Work};
+use darwin_shared::spec::{
+    Budget, Command, CoreRequest, JobSpec, PairPlan, Source, Step, Steps, Variant, Work,
+};
 
-use super::many;
+use super::{calibrate, many};
 use crate::args::MeasureArgs;
 use crate::failure::Failed;
 use crate::pack::{self, Blobs};
@@ -33,6 +35,8 @@ const COMMAND_BUDGET: Duration = Duration::from_hours(24);
 pub(crate) struct Prepared {
     spec: JobSpec,
     blobs: Blobs,
+    /// For a calibration: the suite's own policy, by which later comparisons are judged.
+    calibrates_for: Option<Policy>,
 }
 
 /// Reads and packs all that can be wrong before anything is started.
@@ -45,12 +49,17 @@ pub(crate) fn prepare(args: &MeasureArgs, ui: &Ui) -> Result<Prepared, Failed> {
     };
     if let Some(command) = command {
         let spec = command_spec(command, args.rounds.unwrap_or(1), args.timeout, seed)?;
-        return Ok(Prepared { spec, blobs: Blobs::default() });
+        return Ok(Prepared { spec, blobs: Blobs::default(), calibrates_for: None });
     }
     let found = FoundSuite::load(args.submit.config.as_deref(), args.suite.as_deref())?;
     let packed = pack::pack(&args.reference, &found.root)?;
     for warning in &packed.warnings {
         ui.warn(warning);
+    }
+    if args.calibrate {
+        ui.shows("measure --calibrate")?;
+        let spec = calibrate::spec(args, &found, packed.variant, seed)?;
+        return Ok(Prepared { spec, blobs: packed.blobs, calibrates_for: Some(found.suite.policy) });
     }
     let mut spec = found.spec(Work::Measure { variant: packed.variant }, seed)?;
     if let Some(rounds) = args.rounds {
@@ -58,7 +67,7 @@ pub(crate) fn prepare(args: &MeasureArgs, ui: &Ui) -> Result<Prepared, Failed> {
         spec.budget.rounds_max = rounds;
     }
     spec.check().map_err(Failed::usage)?;
-    Ok(Prepared { spec, blobs: packed.blobs })
+    Ok(Prepared { spec, blobs: packed.blobs, calibrates_for: None })
 }
 
 /// The command with a program that is named from here, such as `./bench`, by its whole path: it runs in a folder of its
@@ -91,6 +100,7 @@ fn command_spec(command: Command, rounds: u32, timeout: Duration, seed: u64) -> 
         pool: None,
         labels: BTreeMap::new(),
         cores: CoreRequest::default(),
+        plan: PairPlan::default(),
         policy: Policy::default(),
         budget: Budget { rounds_min: rounds, rounds_max: rounds, time: COMMAND_BUDGET },
         priority: 0,
@@ -117,7 +127,7 @@ pub(crate) async fn run(
     session: &Session,
     ui: &Ui,
 ) -> Result<ExitCode, Failed> {
-    let Prepared { spec, blobs } = prepared;
+    let Prepared { spec, blobs, calibrates_for } = prepared;
     if let Some(count) = args.count {
         return many::run(&spec, &blobs, count, args.quiet_jobs, session, ui).await;
     }
@@ -125,6 +135,9 @@ pub(crate) async fn run(
         return submit_and_leave(session, &spec, &blobs, ui).await;
     }
     let report = submit_and_wait(session, &spec, &blobs, ui).await?;
+    if let Some(policy) = calibrates_for {
+        return calibrate::show(&report, &spec, &policy, session, ui).await;
+    }
     ui.report(&report);
     Ok(report.exit_code())
 }

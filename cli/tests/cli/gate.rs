@@ -51,6 +51,21 @@ fn the_shipped_pair_is_judged_with_its_assumption_named() {
 }
 
 #[test]
+fn code_json_and_last_line_agree_on_what_inconclusive_is_taken_for() {
+    let home = tempfile::tempdir().unwrap();
+    let (baseline, copy) = (path(BASELINE), scaled(home.path(), 1.01));
+    for (taken, code) in [("pass", 0), ("fail", 1)] {
+        let output = gate(home.path(), &[&baseline, &copy, "--inconclusive", taken, "--format", "json"]);
+        assert_eq!(output.status.code(), Some(code));
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&json["exit_code"], &json["schema"]), (&code.into(), &"darwin-report/1".into()));
+        assert_eq!(json["verdict"]["decision"], "INCONCLUSIVE");
+        let line = format!("verdict=INCONCLUSIVE job= inconclusive={taken} url=");
+        assert_eq!(stderr(&output).lines().last(), Some(line.as_str()));
+    }
+}
+
+#[test]
 fn one_percent_on_one_pair_is_inconclusive_and_says_what_would_settle_it() {
     let home = tempfile::tempdir().unwrap();
     let copy = scaled(home.path(), 1.01);

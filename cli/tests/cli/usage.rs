@@ -45,6 +45,27 @@ fn wrong_usage_is_code_2_and_on_standard_error() {
 }
 
 #[test]
+fn an_unknown_state_is_refused_with_those_that_there_are() {
+    let output = run(&["job", "list", "--state", "running"]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = stderr(&output);
+    for state in [
+        "queued",
+        "active",
+        "approve",
+        "reject",
+        "inconclusive",
+        "measured",
+        "failed",
+        "cancelled",
+        "expired",
+        "parked",
+    ] {
+        assert!(told.contains(state), "{state}: {told}");
+    }
+}
+
+#[test]
 fn help_and_version_are_no_errors() {
     for args in [&["--version"][..], &["-h"], &["job", "--help"], &["gate", "-h"]] {
         assert_eq!(run(args).status.code(), Some(0), "{args:?}");

@@ -233,6 +233,7 @@ impl TryFrom<v1::failure::Cause> for FailureCause {
             Cause::NotStarted(why) => Self::NotStarted(words("not_started", why)?),
             Cause::Unreadable(why) => Self::Unreadable(words("unreadable", why)?),
             Cause::BadArtifact(why) => Self::BadArtifact(words("bad_artifact", why)?),
+            Cause::NotSliced(why) => Self::NotSliced(words("not_sliced", why)?),
         })
     }
 }
@@ -247,6 +248,7 @@ impl From<FailureCause> for v1::failure::Cause {
             FailureCause::NotStarted(why) => Self::NotStarted(to_words(why)),
             FailureCause::Unreadable(why) => Self::Unreadable(to_words(why)),
             FailureCause::BadArtifact(why) => Self::BadArtifact(to_words(why)),
+            FailureCause::NotSliced(why) => Self::NotSliced(to_words(why)),
         }
     }
 }

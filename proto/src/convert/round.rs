@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use darwin_gate::mser::WarmUp;
 use darwin_gate::{Evidence, Metric, Observation, SeriesKey, Unit};
 use darwin_shared::formats::MAX_NAME_CHARS;
-use darwin_shared::round::{Invocation, RoundResult};
+use darwin_shared::round::{Invocation, Pairing, RoundResult};
 use darwin_shared::usage::Usage;
 
+use super::text::{to_words, words};
 use super::{ConvertError, arm, attempt_id, digest, digest_bytes, epoch, required};
 use crate::v1;
 
@@ -20,7 +22,7 @@ impl TryFrom<v1::RoundResult> for RoundResult {
     type Error = ConvertError;
 
     fn try_from(result: v1::RoundResult) -> Result<Self, ConvertError> {
-        let v1::RoundResult { attempt_id: id, epoch: fence, round, invocations } = result;
+        let v1::RoundResult { attempt_id: id, epoch: fence, round, invocations, pairing, warm_ups } = result;
         let count = invocations.len();
         if count == 0 || count > MAX_INVOCATIONS {
             let why = format!("has {count} entries; a round has one of each variant, so 1 or 2");
@@ -41,19 +43,67 @@ impl TryFrom<v1::RoundResult> for RoundResult {
             epoch: epoch("epoch", fence)?,
             round,
             invocations,
+            pairing: pairing.map(Pairing::try_from).transpose().map_err(|error| error.within("pairing"))?,
+            warm_ups: warm_ups.into_iter().map(warm_up).collect::<Result<_, _>>()?,
         })
+    }
+}
+
+fn warm_up(told: v1::WarmUp) -> Result<WarmUp, ConvertError> {
+    let v1::WarmUp { bench, cut, of, steady } = told;
+    if cut > of {
+        let why = format!("is {cut} of {of} calls; no more can be left out than there are");
+        return Err(ConvertError::new("warm_ups.cut", why));
+    }
+    check_bench("warm_ups.bench", &bench)?;
+    Ok(WarmUp { bench, cut, of, steady })
+}
+
+impl From<WarmUp> for v1::WarmUp {
+    fn from(told: WarmUp) -> Self {
+        let WarmUp { bench, cut, of, steady } = told;
+        Self { bench, cut, of, steady }
     }
 }
 
 impl From<RoundResult> for v1::RoundResult {
     fn from(result: RoundResult) -> Self {
-        let RoundResult { attempt, epoch, round, invocations } = result;
+        let RoundResult { attempt, epoch, round, invocations, pairing, warm_ups } = result;
         Self {
             attempt_id: attempt.to_string(),
             epoch: Some(epoch.into()),
             round,
             invocations: invocations.into_iter().map(Into::into).collect(),
+            pairing: pairing.map(Into::into),
+            warm_ups: warm_ups.into_iter().map(Into::into).collect(),
         }
+    }
+}
+
+impl TryFrom<v1::Pairing> for Pairing {
+    type Error = ConvertError;
+
+    fn try_from(pairing: v1::Pairing) -> Result<Self, ConvertError> {
+        Ok(match required("way", pairing.way)? {
+            v1::pairing::Way::Sliced(v1::SlicedPair { slices, slice_ns }) => {
+                Self::Sliced { slices, slice: Duration::from_nanos(slice_ns) }
+            }
+            v1::pairing::Way::Plain(why) => Self::Plain { why: words("plain", why)? },
+        })
+    }
+}
+
+impl From<Pairing> for v1::Pairing {
+    fn from(pairing: Pairing) -> Self {
+        let way = match pairing {
+            Pairing::Sliced { slices, slice } => v1::pairing::Way::Sliced(v1::SlicedPair {
+                slices,
+                // A slice is of some milliseconds.
+                slice_ns: u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX),
+            }),
+            Pairing::Plain { why } => v1::pairing::Way::Plain(to_words(why)),
+        };
+        Self { way: Some(way) }
     }
 }
 
@@ -136,16 +186,21 @@ impl From<(SeriesKey, Observation)> for v1::Observation {
 
 /// A bench's metric.
 pub(super) fn series(bench: String, metric: &str) -> Result<SeriesKey, ConvertError> {
+    check_bench("bench", &bench)?;
+    let metric: Metric = metric.parse().map_err(|why| ConvertError::because("metric", why))?;
+    Ok(SeriesKey { bench, metric })
+}
+
+fn check_bench(field: &str, bench: &str) -> Result<(), ConvertError> {
     let chars = bench.chars().count();
     if chars == 0 || chars > MAX_NAME_CHARS {
         let why = format!("has {chars} characters; a bench's name has 1 to {MAX_NAME_CHARS}");
-        return Err(ConvertError::new("bench", why));
+        return Err(ConvertError::new(field, why));
     }
     if bench.chars().any(char::is_control) {
-        return Err(ConvertError::new("bench", "has a control character; a name is one line of plain text"));
+        return Err(ConvertError::new(field, "has a control character; a name is one line of plain text"));
     }
-    let metric: Metric = metric.parse().map_err(|why| ConvertError::because("metric", why))?;
-    Ok(SeriesKey { bench, metric })
+    Ok(())
 }
 
 /// The unit of a word.

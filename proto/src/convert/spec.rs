@@ -7,7 +7,7 @@ use darwin_shared::formats::Format;
 use darwin_shared::ids::{PoolName, ProjectName, SuiteName};
 use darwin_shared::spec::{
     Budget, Command, CoreRequest, Exclusive, Isolation, JobSpec, MAX_BUDGET, MAX_COMMAND_BYTES, MAX_TIMEOUT,
-    Scheduler, Source, SpecError, Step, Steps, Variant, Work,
+    PairPlan, Scheduler, Source, SpecError, Step, Steps, Variant, Work,
 };
 
 use super::text::{MAX_PATH_BYTES, bounded, labels, short, to_short};
@@ -30,6 +30,7 @@ impl TryFrom<v1::JobSpec> for JobSpec {
             pool: pool.map_err(|why| ConvertError::because("pool", why))?,
             labels: labels("labels", spec.labels)?,
             cores: nested("cores", spec.cores)?,
+            plan: plan("plan", &spec.plan)?,
             policy: nested::<_, Policy>("policy", spec.policy)?,
             budget: nested("budget", spec.budget)?,
             priority: spec.priority,
@@ -56,6 +57,7 @@ fn field_of(error: &SpecError) -> String {
         SpecError::Range { what: "timeout", .. } => "steps".to_owned(),
         SpecError::Range { what, .. } => what.replace("budget.rounds.", "budget.rounds_"),
         SpecError::NoOutput(_) => "steps.run.command".to_owned(),
+        SpecError::SlicedProcess => "plan".to_owned(),
         SpecError::Policy(_) => "policy".to_owned(),
         SpecError::Env(_) => "env".to_owned(),
         SpecError::RelativePath(_) => "work".to_owned(),
@@ -73,6 +75,7 @@ impl From<JobSpec> for v1::JobSpec {
             pool: spec.pool.map(|pool| pool.to_string()).unwrap_or_default(),
             labels: spec.labels.into_iter().collect(),
             cores: Some(spec.cores.into()),
+            plan: spec.plan.word().to_owned(),
             policy: Some((&spec.policy).into()),
             budget: Some(spec.budget.into()),
             priority: spec.priority,
@@ -226,6 +229,17 @@ impl From<CoreRequest> for v1::CoreRequest {
             scheduler: v1::Scheduler::from(cores.scheduler).into(),
         }
     }
+}
+
+fn plan(field: &str, word: &str) -> Result<PairPlan, ConvertError> {
+    // A peer from before there was a choice leaves it out.
+    if word.is_empty() {
+        return Ok(PairPlan::default());
+    }
+    PairPlan::ALL
+        .into_iter()
+        .find(|plan| plan.word() == word)
+        .ok_or_else(|| ConvertError::new(field, "is no plan; plans are `auto`, `pairs`, `sliced`"))
 }
 
 fn isolation(field: &str, value: i32) -> Result<Isolation, ConvertError> {

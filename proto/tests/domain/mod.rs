@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use darwin_gate::mser::WarmUp;
 use darwin_gate::{
     Better, Decision, Evidence, Finding, FindingClass, LatencyStat, Method, Metric, MetricPolicy, Mode,
     Observation, Policy, Ratio, Reason, SeriesKey, Unit, Verdict,
@@ -12,10 +13,10 @@ use darwin_shared::attempt::{AttemptEnd, AttemptEvent, AttemptUpdate};
 use darwin_shared::fleet::{AgentFacts, IsolationLevel, Reading, ReadingStatus, SensorReport, SensorStatus};
 use darwin_shared::formats::Format;
 use darwin_shared::ids::{AttemptId, Digest, Epoch, JobId, PoolName, ProjectName, SuiteName};
-use darwin_shared::round::{Invocation, RoundResult};
+use darwin_shared::round::{Invocation, Pairing, RoundResult};
 use darwin_shared::spec::{
     Arm, Budget, Command, CoreRequest, Exclusive, Isolation, JobSpec, MAX_BUDGET, MAX_ROUNDS, MAX_TIMEOUT,
-    Scheduler, Source, Step, Steps, Variant, Work,
+    PairPlan, Scheduler, Source, Step, Steps, Variant, Work,
 };
 use darwin_shared::state::{Failure, FailureCause, MeasuredSeries, Outcome, RefusalCause, Stage};
 use darwin_shared::usage::Usage;
@@ -119,8 +120,29 @@ pub(crate) fn round_result() -> impl Strategy<Value = RoundResult> {
         (invocation(Arm::Baseline), invocation(Arm::Challenger)).prop_map(|(a, b)| vec![a, b]),
         (invocation(Arm::Challenger), invocation(Arm::Baseline)).prop_map(|(a, b)| vec![a, b]),
     ];
-    (attempt_id(), epoch(), any::<u32>(), orders)
-        .prop_map(|(attempt, epoch, round, invocations)| RoundResult { attempt, epoch, round, invocations })
+    (attempt_id(), epoch(), any::<u32>(), orders, option::of(pairing()), prop::collection::vec(warm_up(), 0..3)).prop_map(
+        |(attempt, epoch, round, invocations, pairing, warm_ups)| RoundResult {
+            attempt,
+            epoch,
+            round,
+            invocations,
+            pairing,
+            warm_ups,
+        },
+    )
+}
+
+fn warm_up() -> impl Strategy<Value = WarmUp> {
+    (series_key(), any::<u64>(), any::<bool>())
+        .prop_map(|(series, of, steady)| WarmUp { bench: series.bench, cut: of / 2, of, steady })
+}
+
+fn pairing() -> impl Strategy<Value = Pairing> {
+    prop_oneof![
+        (any::<u32>(), any::<u64>())
+            .prop_map(|(slices, ns)| Pairing::Sliced { slices, slice: Duration::from_nanos(ns) }),
+        WORDS.prop_map(|why| Pairing::Plain { why }),
+    ]
 }
 
 fn ratio(most: f64) -> impl Strategy<Value = Ratio> {
@@ -289,7 +311,7 @@ pub(crate) fn job_spec() -> impl Strategy<Value = JobSpec> {
     let names = (NAME, NAME, option::of(NAME));
     let steps = (option::of(step()), option::of(step()), step());
     let maps = (texts("[A-Z_]{1,20}"), texts("[a-z]{1,20}"));
-    let rest = (any::<i32>(), 1u32..=10, any::<u64>());
+    let rest = (any::<i32>(), 1u32..=10, any::<u64>(), any::<prop::sample::Index>());
     (names, work(), steps, select(Format::ALL.to_vec()), maps, cores(), policy(), budget(), rest).prop_map(
         |(
             (project, suite, pool),
@@ -312,6 +334,11 @@ pub(crate) fn job_spec() -> impl Strategy<Value = JobSpec> {
                 pool: pool.map(|pool| PoolName::new(pool).unwrap()),
                 labels,
                 cores,
+                plan: match format {
+                    // Its whole command is timed: no slices of it.
+                    Format::Process => PairPlan::Auto,
+                    _ => *rest.3.get(&PairPlan::ALL),
+                },
                 policy,
                 budget,
                 priority: rest.0,
@@ -339,6 +366,7 @@ fn failure() -> impl Strategy<Value = Failure> {
         WORDS.prop_map(FailureCause::NotStarted),
         WORDS.prop_map(FailureCause::Unreadable),
         WORDS.prop_map(FailureCause::BadArtifact),
+        WORDS.prop_map(FailureCause::NotSliced),
     ];
     (stage(), arm(), LINE, cause, WORDS).prop_map(|(stage, arm, variant, cause, log_tail)| Failure {
         stage,

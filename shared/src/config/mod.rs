@@ -22,13 +22,13 @@ use toml::de::DeTable;
 
 pub use error::{ConfigError, Fault, NoSuchSuite};
 pub use files::{Files, MAX_PATTERNS};
-pub use template::{BenchKind, Findings, template};
+pub use template::{BenchKind, CargoProject, Findings, template};
 
 use self::error::MAX_FAULTS;
 use self::walk::{Faults, Section};
 use crate::formats::Format;
 use crate::ids::{PoolName, ProjectName, SuiteName};
-use crate::spec::{Budget, CoreRequest, JobSpec, SpecError, Steps, Work};
+use crate::spec::{Budget, CoreRequest, JobSpec, PairPlan, SpecError, Steps, Work};
 
 /// The file's name in a repository's root.
 pub const FILE_NAME: &str = "darwin.toml";
@@ -77,6 +77,8 @@ pub struct Suite {
     /// `[suite.NAME.cores]`: `count` (1) whole physical cores, `isolation` (`preferred`; or `required`, `none`),
     /// `exclusive` (`core`; or `llc`, `node`, `host`), `scheduler` (`other`; or `fifo`).
     pub cores: CoreRequest,
+    /// `plan`: how the two processes of a pair are run: `auto` (without it), `pairs` or `sliced`.
+    pub plan: PairPlan,
     /// `[suite.NAME.gate]`: `mode` (`faster`; or `no-slower`), `alpha` (0.01), `primary` (`latency.p50`, or
     /// `latency.mean` of a bench without a median), `assumed_noise` (`5%`), and for each metric `margin`, `floor` and
     /// `gated`. The looks follow from the budget.
@@ -141,6 +143,7 @@ impl Suite {
             pool: self.pool.clone(),
             labels: self.labels.clone(),
             cores: self.cores,
+            plan: self.plan,
             policy: self.policy.clone(),
             budget: self.budget,
             priority: self.priority,

@@ -15,7 +15,7 @@ use crate::formats::Format;
 use crate::ids::{IdError, PoolName, ProjectName, SuiteName};
 use crate::spec::{
     Budget, Command, CoreRequest, Exclusive, Isolation, MAX_ATTEMPTS, MAX_BUDGET, MAX_COMMAND_BYTES,
-    MAX_CORES, MAX_ENV_BYTES, MAX_ROUNDS, MAX_TIMEOUT, Scheduler, Step, Steps,
+    MAX_CORES, MAX_ENV_BYTES, MAX_ROUNDS, MAX_TIMEOUT, PairPlan, Scheduler, Step, Steps,
 };
 
 const SUITE_KEYS: &[&str] = &[
@@ -31,6 +31,7 @@ const SUITE_KEYS: &[&str] = &[
     "pool",
     "labels",
     "cores",
+    "plan",
     "gate",
     "budget",
     "priority",
@@ -125,6 +126,7 @@ fn one_suite(item: &Item<'_>, faults: &mut Faults) -> Option<(SuiteName, Suite)>
     let pool = optional(&section, "pool", faults, |item| self::name(item, PoolName::new));
     let labels = labels(&section, faults);
     let cores = sub(&section, "cores", faults, cores);
+    let plan = optional(&section, "plan", faults, |item| plan(item, format)).unwrap_or_default();
     let budget = sub(&section, "budget", faults, budget);
     let policy = gate::policy(&section, &budget, faults);
     let priority = optional(&section, "priority", faults, priority).unwrap_or(0);
@@ -143,6 +145,7 @@ fn one_suite(item: &Item<'_>, faults: &mut Faults) -> Option<(SuiteName, Suite)>
         pool,
         labels,
         cores,
+        plan,
         policy,
         budget,
         priority,
@@ -188,6 +191,18 @@ fn name<T>(item: &Item<'_>, new: impl FnOnce(String) -> Result<T, IdError>) -> R
 
 fn format(item: &Item<'_>) -> Result<Format, Fault> {
     item.word(&Format::ALL.map(|format| (format.name(), format)))
+}
+
+fn plan(item: &Item<'_>, format: Format) -> Result<PairPlan, Fault> {
+    let plan = item.word(&PairPlan::ALL.map(|plan| (plan.word(), plan)))?;
+    if plan == PairPlan::Sliced && format == Format::Process {
+        return Err(item.fault(
+            "cannot be had with the format `process`, which times the whole command",
+            "no slices of it",
+            "leave `plan` out, or give the format of what the bench writes",
+        ));
+    }
+    Ok(plan)
 }
 
 fn priority(item: &Item<'_>) -> Result<i32, Fault> {

@@ -1,5 +1,7 @@
 //! The `darwin.toml` that `darwin init` writes: commented, and ready to run for the benches that were found.
 
+use std::collections::BTreeMap;
+
 use crate::config::error::shown;
 use crate::ids::ProjectName;
 
@@ -23,11 +25,58 @@ pub struct Findings {
     pub pip: String,
     /// Where the Python tests are, as pytest is told: `tests`.
     pub tests: String,
+    /// The Cargo project, if there is one.
+    pub cargo: Option<CargoProject>,
+}
+
+/// A Cargo project, and where Rust's tools are on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CargoProject {
+    /// The variables that the tools need beside the small environment that commands get; empty if they need none.
+    pub env: BTreeMap<String, String>,
+}
+
+impl CargoProject {
+    /// The line of the suite: what these tools need, or how it would be said.
+    fn env_line(&self) -> String {
+        if self.env.is_empty() {
+            return "# Commands get a small environment with a HOME of their own. Where rustup is below a home, say so:\n\
+                    # env = { PATH = \"/home/you/.cargo/bin:/usr/bin:/bin\", CARGO_HOME = \"/home/you/.cargo\", RUSTUP_HOME = \"/home/you/.rustup\" }"
+                .to_owned();
+        }
+        let pairs: Vec<String> =
+            self.env.iter().map(|(name, value)| format!("{name} = \"{}\"", quoted(value))).collect();
+        format!(
+            "# Commands get a small environment with a HOME of their own. Rust's tools are here on this machine; on boxes where\n\
+             # they are elsewhere, say where.\n\
+             env = {{ {} }}",
+            pairs.join(", ")
+        )
+    }
 }
 
 impl Default for Findings {
     fn default() -> Self {
-        Self { kinds: Vec::new(), pip: "-r requirements.txt".to_owned(), tests: "tests".to_owned() }
+        Self {
+            kinds: Vec::new(),
+            pip: "-r requirements.txt".to_owned(),
+            tests: "tests".to_owned(),
+            cargo: None,
+        }
+    }
+}
+
+impl Findings {
+    fn build(&self) -> &'static str {
+        if self.cargo.is_some() { "cargo build --release" } else { "make" }
+    }
+
+    fn test(&self) -> &'static str {
+        if self.cargo.is_some() { "cargo test --quiet" } else { "make test" }
+    }
+
+    fn env_line(&self) -> String {
+        self.cargo.as_ref().map_or_else(|| PLAIN_ENV.to_owned(), CargoProject::env_line)
     }
 }
 
@@ -42,7 +91,7 @@ struct Words {
     format: &'static str,
     exclude: &'static str,
     /// What the commands may need in their environment.
-    env: &'static str,
+    env: String,
     /// The metric that is gated, and its margin.
     metric: (&'static str, &'static str),
 }
@@ -61,7 +110,7 @@ impl BenchKind {
                 ),
                 format: "pytest-benchmark",
                 exclude: "\".git\", \".venv\", \"**/__pycache__\"",
-                env: "# env = { PYTHONHASHSEED = \"0\" }",
+                env: "# env = { PYTHONHASHSEED = \"0\" }".to_owned(),
                 metric: median,
             },
             Self::Criterion => Words {
@@ -71,18 +120,17 @@ impl BenchKind {
                 run: "cargo bench".to_owned(),
                 format: "criterion",
                 exclude: "\".git\", \"target\"",
-                env: "# HOME is a scratch folder: where rustup keeps its own below a home, say so for the boxes.\n\
-                      # env = { PATH = \"/home/you/.cargo/bin:/usr/bin:/bin\", CARGO_HOME = \"/home/you/.cargo\", RUSTUP_HOME = \"/home/you/.rustup\" }",
+                env: found.cargo.clone().unwrap_or_default().env_line(),
                 metric: median,
             },
             Self::Hyperfine => Words {
                 suite: "hyperfine",
-                setup: "make".to_owned(),
-                check: "make test".to_owned(),
+                setup: found.build().to_owned(),
+                check: found.test().to_owned(),
                 run: "hyperfine --warmup 3 --export-json {output} ./bench.sh".to_owned(),
                 format: "hyperfine",
                 exclude: "\".git\"",
-                env: PLAIN_ENV,
+                env: found.env_line(),
                 metric: median,
             },
         }
@@ -90,15 +138,15 @@ impl BenchKind {
 }
 
 /// A command that is timed as it is: one sample for each invocation, so its mean is all that there is.
-fn command() -> Words {
+fn command(found: &Findings) -> Words {
     Words {
         suite: "command",
-        setup: "make".to_owned(),
-        check: "make test".to_owned(),
+        setup: found.build().to_owned(),
+        check: found.test().to_owned(),
         run: "./bench.sh".to_owned(),
         format: "process",
-        exclude: "\".git\"",
-        env: PLAIN_ENV,
+        exclude: if found.cargo.is_some() { "\".git\", \"target\"" } else { "\".git\"" },
+        env: found.env_line(),
         metric: ("latency.mean", "2%"),
     }
 }
@@ -117,7 +165,7 @@ pub fn template(project: &ProjectName, found: &Findings) -> String {
     kinds.dedup();
     let mut words: Vec<Words> = kinds.into_iter().map(|kind| kind.words(found)).collect();
     if words.is_empty() {
-        words.push(command());
+        words.push(command(found));
     }
     let mut text = format!(
         "# What Darwin runs, where, and how it judges. `darwin compare --suite NAME --baseline main --challenger HEAD`.\n\

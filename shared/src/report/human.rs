@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use darwin_gate::{Decision, Verdict};
 
+use super::hint::failure_hint;
 use super::lines::{self, Row, Tone};
 use super::model::Report;
 use super::text::{log_lines, shorten_apart};
-use crate::state::{Failure, MeasuredSeries, Outcome};
+use crate::state::{Failure, FailureCause, MeasuredSeries, Outcome};
 use crate::text::visible;
 
 /// The longest bench name in a table: with the other columns it fills a line of 130 characters.
@@ -32,9 +33,12 @@ pub struct HumanOptions {
 /// The report for a terminal, with a line break at its end.
 pub fn human(report: &Report, options: HumanOptions) -> String {
     let mut out = String::new();
-    for line in
-        [Some(lines::header_line(&report.header)), lines::variants_line(&report.header)].into_iter().flatten()
-    {
+    let head = [
+        Some(lines::header_line(&report.header)),
+        lines::variants_line(&report.header),
+        lines::plan_line(&report.header),
+    ];
+    for line in head.into_iter().flatten() {
         if !line.is_empty() {
             push_line(&mut out, &line);
         }
@@ -58,7 +62,7 @@ pub fn human(report: &Report, options: HumanOptions) -> String {
 }
 
 pub(super) fn parked_text(why: &str) -> String {
-    format!("infrastructure failed too often, nothing was judged; the last attempt: {}", visible(why))
+    format!("nothing was judged: {}", visible(why))
 }
 
 fn judged(out: &mut String, verdict: &Verdict, options: HumanOptions) {
@@ -137,13 +141,20 @@ fn failed(out: &mut String, report: &Report, failure: &Failure, options: HumanOp
     let word = painted("FAILED", Tone::Bad, true, options.colour);
     push_line(out, &format!("{word}  {}", lines::failure_text(&report.header, failure)));
     let log = log_lines(&failure.log_tail, MAX_LOG_LINES);
-    if log.is_empty() {
-        return;
+    match (log.is_empty(), &failure.cause) {
+        (false, _) => push_line(out, "\n  The last of what it wrote:"),
+        (true, FailureCause::NotStarted(_) | FailureCause::BadArtifact(_)) => {}
+        (true, _) => push_line(out, "  It wrote nothing."),
     }
-    push_line(out, "\n  The last of what it wrote:");
-    for line in log {
+    for line in &log {
         // The bar keeps a line that looks like a command of the CI's from being one.
         push_line(out, format!("  | {line}").trim_end());
+    }
+    if let Some(job) = report.header.job.as_deref().filter(|_| !log.is_empty()) {
+        push_line(out, &format!("  All that is kept of it: darwin job logs {}", visible(job)));
+    }
+    if let Some(hint) = failure_hint(failure) {
+        push_wrapped(out, &format!("To mend it: {hint}"));
     }
 }
 

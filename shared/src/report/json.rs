@@ -3,8 +3,9 @@
 use darwin_gate::{Finding, FindingClass, Unit, Verdict};
 use serde_json::{Map, Value, json};
 
+use super::hint::failure_hint;
 use super::lines;
-use super::model::Report;
+use super::model::{Report, TakenFor};
 use crate::state::{Failure, FailureCause, MeasuredSeries, Outcome};
 
 /// The schema's name: grows when a field changes its meaning or goes; new fields do not count.
@@ -21,12 +22,17 @@ pub fn json(report: &Report) -> Value {
         "agent": header.agent,
         "cpus": header.cpus,
         "rounds": header.rounds,
+        "plan": header.plan,
         "elapsed_s": header.elapsed.map(|elapsed| elapsed.as_secs_f64()),
         "baseline": header.baseline,
         "challenger": header.challenger,
         "job_id": header.job,
         "url": header.url,
         "exit_code": report.exit_code().number(),
+        "inconclusive_taken_for": report.inconclusive.map(|taken| match taken {
+            TakenFor::Pass => "pass",
+            TakenFor::Fail => "fail",
+        }),
     });
     let (outcome, key, value) = match &report.outcome {
         Outcome::Judged(verdict) => ("judged", "verdict", verdict_json(verdict)),
@@ -122,6 +128,7 @@ fn failure_json(failure: &Failure) -> Value {
         "arm": failure.arm,
         "variant": failure.variant,
         "cause_text": failure.cause.to_string(),
+        "hint": failure_hint(failure),
         "log_tail": failure.log_tail,
     });
     let (key, value) = match &failure.cause {
@@ -132,6 +139,7 @@ fn failure_json(failure: &Failure) -> Value {
         FailureCause::NotStarted(why) => ("not_started", json!(why)),
         FailureCause::Unreadable(why) => ("unreadable", json!(why)),
         FailureCause::BadArtifact(why) => ("bad_artifact", json!(why)),
+        FailureCause::NotSliced(why) => ("not_sliced", json!(why)),
     };
     out[key] = value;
     out

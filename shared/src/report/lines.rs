@@ -148,6 +148,7 @@ pub(super) fn titles(metric: &Metric, bench: &str) -> (String, String) {
         Metric::MemoryPeak => "Memory peak".to_owned(),
         Metric::Instructions => "Instructions".to_owned(),
         Metric::Custom { name, .. } => visible(name),
+        Metric::WorstTenth(of) => format!("{}, worst tenth", titles(of, bench).0),
     };
     (title, visible(bench))
 }
@@ -185,6 +186,11 @@ pub(super) fn variants_line(header: &Header) -> Option<String> {
     }
 }
 
+/// How the pairs were run, if that is known.
+pub(super) fn plan_line(header: &Header) -> Option<String> {
+    header.plan.as_deref().map(visible)
+}
+
 /// What follows the decision's word: the reason, and how sure it is.
 pub(super) fn decision_text(verdict: &Verdict) -> String {
     let reason = visible(&verdict.reason.to_string());
@@ -198,15 +204,51 @@ pub(super) fn decision_text(verdict: &Verdict) -> String {
 fn sureness(verdict: &Verdict) -> Option<String> {
     let tested = matches!(
         verdict.reason,
-        Reason::FasterProven { .. } | Reason::NotSlowerProven { .. } | Reason::SlowerProven { .. }
+        Reason::FasterProven { .. }
+            | Reason::NotSlowerProven { .. }
+            | Reason::SlowerProven { .. }
+            | Reason::SlowProcesses { .. }
     );
     let chance = format_change(verdict.alpha);
     let chance = chance.trim_start_matches('+');
     let if_assumed = match verdict.method {
-        Method::ClippedSignFlip => "",
-        Method::FewPairs => ", if what it assumes holds",
+        Method::ClippedSignFlip | Method::AdaptiveSignFlip => "",
+        Method::BuildMeans | Method::FewPairs => ", if what it assumes holds",
     };
     tested.then(|| format!("wrong with probability at most {chance}{if_assumed}"))
+}
+
+/// A verdict in a few words for lists: the finding that decided, as it was measured. Where nothing is proven, `~` stands
+/// before the change, for it is a guess.
+pub fn in_a_line(verdict: &Verdict) -> String {
+    let Some(finding) = deciding(verdict) else { return verdict.reason.to_string() };
+    let (series, change) = (&finding.series, format_change(finding.delta.get()));
+    match (&finding.class, leaning(finding)) {
+        (FindingClass::Unclear, Some(leaning)) => {
+            format!("{} of {} ~{change}, likely {leaning}", series.metric, series.bench)
+        }
+        (FindingClass::Unclear, None) => format!("{} of {} ~{change}, unclear", series.metric, series.bench),
+        _ => format!("{} of {} {change}", series.metric, series.bench),
+    }
+}
+
+/// The gated finding that made the decision; where none did, the primary one that is known best.
+fn deciding(verdict: &Verdict) -> Option<&Finding> {
+    let proof = match verdict.decision {
+        Decision::Reject => Some(FindingClass::Slower),
+        Decision::Approve => Some(FindingClass::Faster),
+        Decision::Inconclusive => None,
+    };
+    let gated = || verdict.findings.iter().filter(|finding| finding.gated);
+    let size = |finding: &&Finding| finding.delta.ln_1p().abs();
+    let proven = gated()
+        .filter(|finding| Some(&finding.class) == proof.as_ref())
+        .max_by(|a, b| a.primary.cmp(&b.primary).then_with(|| size(a).total_cmp(&size(b))));
+    let width =
+        |finding: &Finding| finding.interval.map_or(f64::INFINITY, |(low, high)| high.ln_1p() - low.ln_1p());
+    let best_known =
+        || gated().min_by(|a, b| b.primary.cmp(&a.primary).then_with(|| width(a).total_cmp(&width(b))));
+    proven.or_else(best_known)
 }
 
 /// What must be known beside the decision: what it assumes, what would settle it, what else was noticed.
@@ -255,7 +297,7 @@ pub(super) fn not_gated(verdict: &Verdict) -> Vec<(usize, String)> {
 pub(super) fn failure_text(header: &Header, failure: &Failure) -> String {
     // With one side only, to call it the baseline would raise the question of the other one.
     if header.challenger.is_none() {
-        let text = format!("{} of {} {}", failure.stage, failure.variant, failure.cause);
+        let text = format!("{} of `{}` {}", failure.stage, failure.variant, failure.cause);
         return format!("{}; nothing was recorded", visible(&text));
     }
     let nothing = match failure.stage {
@@ -311,6 +353,42 @@ mod tests {
         assert_eq!(class_of_unclear(samples::P50, 0.0), "unclear, margin 1%");
         assert_eq!(told(samples::P50, -0.2, FindingClass::NotSlower), "not slower, likely faster");
         assert_eq!(told(samples::P50, -0.2, FindingClass::Faster), "faster");
+    }
+
+    #[test]
+    fn a_list_names_the_finding_that_decided() {
+        let mut verdict = samples::rejected_verdict();
+        assert!(
+            in_a_line(&verdict).starts_with("latency.p99 of test_replace_order_"),
+            "{}",
+            in_a_line(&verdict)
+        );
+        assert!(in_a_line(&verdict).ends_with("+21.3%"));
+        // Larger, and decides nothing: unclear, and not gated.
+        let loud = |class| samples::finding("loud", Metric::Throughput, 1.0, 0.9, 0.0, class);
+        verdict.findings.push(loud(FindingClass::Unclear));
+        verdict.findings.push(loud(FindingClass::NotGated { why: "x".into() }));
+        assert!(in_a_line(&verdict).ends_with("+21.3%"));
+    }
+
+    #[test]
+    fn what_is_not_proven_is_marked_in_a_list() {
+        let told = |decision, findings: Vec<Finding>| {
+            in_a_line(&Verdict { decision, findings, ..samples::rejected_verdict() })
+        };
+        let unclear =
+            |metric, change, half| samples::finding("b", metric, 1e3, change, half, FindingClass::Unclear);
+        let findings = vec![
+            unclear(Metric::Throughput, 0.9, 0.01),
+            unclear(samples::P50, 0.5, 0.0),
+            unclear(samples::P50, 0.002, 0.01),
+        ];
+        assert_eq!(told(Decision::Inconclusive, findings), "latency.p50 of b ~+0.2%, unclear");
+        let leaning = vec![unclear(samples::P50, 0.2, 0.05)];
+        assert_eq!(told(Decision::Inconclusive, leaning), "latency.p50 of b ~+20%, likely slower");
+        let same = vec![samples::finding("b", samples::P50, 1e3, 0.001, 0.004, FindingClass::Same)];
+        assert_eq!(told(Decision::Approve, same), "latency.p50 of b +0.1%");
+        assert_eq!(told(Decision::Approve, Vec::new()), samples::rejected_verdict().reason.to_string());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use darwin_gate::{Decision, Verdict};
 
+use super::hint::failure_hint;
 use super::human::parked_text;
 use super::lines::{self, Row, Tone};
 use super::model::Report;
@@ -61,6 +62,10 @@ impl Page {
         }
         if let Some(variants) = lines::variants_line(&report.header) {
             self.line(&code(&variants));
+            self.line("");
+        }
+        if let Some(plan) = lines::plan_line(&report.header) {
+            self.line(&escaped(&plan));
             self.line("");
         }
     }
@@ -143,6 +148,10 @@ fn measured(out: &mut Page, report: &Report, series: &[MeasuredSeries]) {
 
 fn failed(out: &mut Page, report: &Report, failure: &Failure) {
     out.title(report, "🔴 FAILED", &escaped(&lines::failure_text(&report.header, failure)));
+    if let Some(hint) = failure_hint(failure) {
+        out.line(&escaped(&format!("To mend it: {hint}")));
+        out.line("");
+    }
     let log = log_lines(&failure.log_tail, MAX_LOG_LINES);
     if log.is_empty() {
         return;

@@ -13,6 +13,7 @@
 //! | [`github`] | GitHub's workflow log and job summary |
 
 mod github;
+mod hint;
 mod human;
 mod json;
 mod junit;
@@ -28,8 +29,9 @@ pub use github::{GithubReport, github};
 pub use human::{HumanOptions, human};
 pub use json::{JSON_SCHEMA, json, unit_suffix};
 pub use junit::junit;
+pub use lines::in_a_line;
 pub use markdown::{MAX_MARKDOWN_CHARS, markdown};
-pub use model::{Header, Report};
+pub use model::{Header, Report, TakenFor};
 pub use text::shorten;
 
 pub use crate::text::visible;

@@ -22,6 +22,8 @@ pub struct Header {
     pub cpus: Option<String>,
     /// Rounds that were measured.
     pub rounds: Option<u32>,
+    /// How the pairs were run, in words: `sliced pairs: 30 slices of 5ms`.
+    pub plan: Option<String>,
     /// From submission to the end.
     pub elapsed: Option<Duration>,
     /// What is there today.
@@ -34,6 +36,15 @@ pub struct Header {
     pub url: Option<String>,
 }
 
+/// What the user takes INCONCLUSIVE for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TakenFor {
+    /// The change may pass.
+    Pass,
+    /// The change may not.
+    Fail,
+}
+
 /// How a job ended, with all that a reader needs to know of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
@@ -41,11 +52,34 @@ pub struct Report {
     pub header: Header,
     /// How it ended.
     pub outcome: Outcome,
+    /// What INCONCLUSIVE is taken for, if the user said.
+    pub inconclusive: Option<TakenFor>,
 }
 
 impl Report {
-    /// What the command ends with, before any wish to take INCONCLUSIVE for something else.
+    /// What became of a job, with nothing said about INCONCLUSIVE.
+    pub const fn new(header: Header, outcome: Outcome) -> Self {
+        Self { header, outcome, inconclusive: None }
+    }
+
+    /// The same, with INCONCLUSIVE taken for what the user said.
+    #[must_use]
+    pub fn taking(self, inconclusive: Option<TakenFor>) -> Self {
+        Self { inconclusive, ..self }
+    }
+
+    /// What an INCONCLUSIVE verdict is taken for; none for every other end.
+    fn taken_for(&self) -> Option<TakenFor> {
+        self.inconclusive.filter(|_| self.decision() == Some(Decision::Inconclusive))
+    }
+
+    /// What the command ends with.
     pub fn exit_code(&self) -> ExitCode {
+        match self.taken_for() {
+            Some(TakenFor::Pass) => return ExitCode::Success,
+            Some(TakenFor::Fail) => return ExitCode::Rejected,
+            None => {}
+        }
         match &self.outcome {
             Outcome::Judged(verdict) => verdict.decision.into(),
             Outcome::Measured(_) => ExitCode::Success,
@@ -70,12 +104,20 @@ impl Report {
     /// The line for machines: `verdict=REJECT job=… url=…`, without a line break.
     ///
     /// Where the gate did not speak the verdict is `NONE`, and one more key says what happened: `measured=4`,
-    /// `failed=check`, `ended=cancelled`.
+    /// `failed=check`, `ended=cancelled`. An INCONCLUSIVE that is taken for something else has `inconclusive=pass` or
+    /// `fail`, which says why the exit code is not its own.
     pub fn machine_line(&self) -> String {
         let job = self.header.job.as_deref().unwrap_or_default();
         let url = self.header.url.as_deref().unwrap_or_default();
         let (verdict, more) = match &self.outcome {
-            Outcome::Judged(verdict) => (verdict.decision.to_string(), String::new()),
+            Outcome::Judged(verdict) => {
+                let taken = match self.taken_for() {
+                    Some(TakenFor::Pass) => " inconclusive=pass",
+                    Some(TakenFor::Fail) => " inconclusive=fail",
+                    None => "",
+                };
+                (verdict.decision.to_string(), taken.to_owned())
+            }
             Outcome::Measured(series) => ("NONE".to_owned(), format!(" measured={}", series.len())),
             Outcome::Failed(failure) => ("NONE".to_owned(), format!(" failed={}", failure.stage)),
             Outcome::Cancelled { .. } => ("NONE".to_owned(), " ended=cancelled".to_owned()),
@@ -88,7 +130,27 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples;
+    use super::super::{json, samples};
+    use super::*;
+
+    #[test]
+    fn code_line_and_json_agree_on_what_inconclusive_is_taken_for() {
+        for (name, report) in samples::all() {
+            for taken in [None, Some(TakenFor::Pass), Some(TakenFor::Fail)] {
+                let report = report.clone().taking(taken);
+                let code = report.exit_code().number();
+                assert_eq!(json(&report)["exit_code"], code, "{name}");
+                let (wanted, word) = match (name, taken) {
+                    ("inconclusive", Some(TakenFor::Pass)) => (0, Some("inconclusive=pass")),
+                    ("inconclusive", Some(TakenFor::Fail)) => (1, Some("inconclusive=fail")),
+                    _ => (report.clone().taking(None).exit_code().number(), None),
+                };
+                assert_eq!(code, wanted, "{name}");
+                let line = report.machine_line();
+                assert_eq!(line.split(' ').find(|word| word.starts_with("inconclusive")), word, "{line}");
+            }
+        }
+    }
 
     #[test]
     fn every_end_has_its_code_and_line() {

@@ -20,6 +20,7 @@ pub(super) fn header() -> Header {
         agent: Some("ny4-07".into()),
         cpus: Some("6".into()),
         rounds: Some(14),
+        plan: Some("sliced pairs: 30 slices of 5ms".into()),
         elapsed: Some(Duration::from_millis(130_400)),
         baseline: Some("main@1a2b3c4".into()),
         challenger: Some("faster-book@5d6e7f8".into()),
@@ -44,7 +45,7 @@ pub(super) fn finding(
         Metric::Latency(_) => Unit::Nanoseconds,
         Metric::Throughput => Unit::PerSecond,
         Metric::MemoryPeak => Unit::Bytes,
-        Metric::Instructions | Metric::Custom { .. } => Unit::Count,
+        Metric::Instructions | Metric::Custom { .. } | Metric::WorstTenth(_) => Unit::Count,
     };
     Finding {
         better: if metric == Metric::Throughput { Better::Bigger } else { Better::Smaller },
@@ -89,7 +90,7 @@ fn not_gated(why: &str) -> FindingClass {
 }
 
 fn judged(verdict: Verdict) -> Report {
-    Report { header: header(), outcome: Outcome::Judged(Box::new(verdict)) }
+    Report::new(header(), Outcome::Judged(Box::new(verdict)))
 }
 
 fn approved() -> Report {
@@ -155,7 +156,7 @@ fn inconclusive() -> Report {
         challenger: Some("challenger.json".into()),
         ..Header::default()
     };
-    Report { header, outcome: Outcome::Judged(Box::new(verdict)) }
+    Report::new(header, Outcome::Judged(Box::new(verdict)))
 }
 
 fn failed() -> Report {
@@ -168,7 +169,7 @@ fn failed() -> Report {
             "tests/unit/test_book.py \u{1b}[31mF\u{1b}[0m\n\n::error::not a command\n>       assert 2 == 1\n"
                 .into(),
     };
-    Report { header: Header { rounds: None, ..header() }, outcome: Outcome::Failed(failure) }
+    Report::new(Header { rounds: None, ..header() }, Outcome::Failed(failure))
 }
 
 fn measured() -> Report {
@@ -186,7 +187,7 @@ fn measured() -> Report {
         series("test_match[1000]", Metric::Throughput, Unit::PerSecond, 12_500.0),
         series(PROCESS_BENCH, Metric::MemoryPeak, Unit::Bytes, 64.0 * 1024.0 * 1024.0),
     ];
-    Report { header: Header { challenger: None, ..header() }, outcome: Outcome::Measured(all) }
+    Report::new(Header { challenger: None, ..header() }, Outcome::Measured(all))
 }
 
 /// Names that mean harm to a terminal, a table, a page, a document and a workflow's log.
@@ -208,7 +209,7 @@ pub(super) fn nasty() -> Report {
         baseline: Some("<script>@main".into()),
         ..header()
     };
-    Report { header, outcome: Outcome::Judged(Box::new(verdict)) }
+    Report::new(header, Outcome::Judged(Box::new(verdict)))
 }
 
 /// A report with so many slower benches.
@@ -223,7 +224,7 @@ pub(super) fn huge(benches: usize) -> Report {
 
 /// One for each way in which a job ends.
 pub(super) fn all() -> Vec<(&'static str, Report)> {
-    let ended = |outcome| Report { header: Header { rounds: None, ..header() }, outcome };
+    let ended = |outcome| Report::new(Header { rounds: None, ..header() }, outcome);
     vec![
         ("approve", approved()),
         ("reject", rejected()),
@@ -232,7 +233,13 @@ pub(super) fn all() -> Vec<(&'static str, Report)> {
         ("measured", measured()),
         ("cancelled", ended(Outcome::Cancelled { by: "ada".into() })),
         ("expired", ended(Outcome::Expired)),
-        ("parked", ended(Outcome::Parked { why: "the agent fell silent and its lease ended".into() })),
+        (
+            "parked",
+            ended(Outcome::Parked {
+                why: "infrastructure failed too often; the last attempt: the agent fell silent and its lease ended"
+                    .into(),
+            }),
+        ),
         ("nasty", nasty()),
     ]
 }

@@ -134,6 +134,19 @@ fn trimmed_percent(percent: f64) -> String {
     if digits == "-0" { "0".to_owned() } else { digits.to_owned() }
 }
 
+/// A time for people, in UTC: `2025-11-24 16:02:11`; empty for none.
+pub fn format_utc(unix_ms: u64) -> String {
+    if unix_ms == 0 {
+        return String::new();
+    }
+    // Beyond the year 9999 the text has no form; no clock that works is there.
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(unix_ms.min(LAST_UNIX_MS));
+    humantime::format_rfc3339_seconds(at).to_string().replace('T', " ").replace('Z', "")
+}
+
+/// The last second of the year 9999, in milliseconds since 1970.
+const LAST_UNIX_MS: u64 = 253_402_300_799_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;

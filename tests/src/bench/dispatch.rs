@@ -9,7 +9,8 @@ use darwin_proto::v1::jobs_client::JobsClient;
 use darwin_shared::formats::Format;
 use darwin_shared::ids::{ProjectName, SuiteName};
 use darwin_shared::spec::{
-    Budget, Command as JobCommand, CoreRequest, Isolation, JobSpec, Source, Step, Steps, Variant, Work,
+    Budget, Command as JobCommand, CoreRequest, Isolation, JobSpec, PairPlan, Source, Step, Steps, Variant,
+    Work,
 };
 use tonic::transport::Channel;
 
@@ -50,6 +51,7 @@ pub(super) fn process_job(argv: Vec<String>) -> Result<JobSpec> {
         pool: None,
         labels: std::collections::BTreeMap::new(),
         cores: CoreRequest { isolation: Isolation::None, ..CoreRequest::default() },
+        plan: PairPlan::default(),
         policy: darwin_gate::Policy::default(),
         budget: Budget { rounds_max: 1, ..Budget::default() },
         priority: 0,

@@ -8,7 +8,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use darwin_shared::usage::Usage;
@@ -74,8 +74,8 @@ pub(super) fn run(
     wires: &mut Wires,
     slot: &mut Slot,
     launch: &Launch,
-    stdout: &OwnedFd,
-    stderr: &OwnedFd,
+    outputs: [&OwnedFd; 2],
+    passed: Vec<OwnedFd>,
 ) -> io::Result<Outcome> {
     let started = prepare(launch).and_then(|prepared| {
         let joins = slot.confine(launch)?;
@@ -88,7 +88,9 @@ pub(super) fn run(
             return Ok(Outcome::Reply(Reply::Failed(failure)));
         }
     };
-    let mut live = match fork(wires, slot, launch, &prepared, joins, [stdout, stderr]) {
+    let forked = fork(wires, slot, launch, &prepared, joins, outputs, &passed);
+    drop(passed);
+    let mut live = match forked {
         Ok(live) => live,
         Err(error) => {
             slot.release();
@@ -105,7 +107,7 @@ pub(super) fn run(
     if !agent_there {
         return Ok(Outcome::AgentGone);
     }
-    Ok(Outcome::Reply(live.reply(remains, &[stdout, stderr])?))
+    Ok(Outcome::Reply(live.reply(remains, &outputs)?))
 }
 
 fn fork<'a>(
@@ -115,10 +117,12 @@ fn fork<'a>(
     prepared: &'a Prepared,
     mut joins: Joins,
     outputs: [&OwnedFd; 2],
+    passed: &[OwnedFd],
 ) -> io::Result<Live<'a>> {
     let (report, report_end) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
     let [stdout, stderr] = outputs.map(AsRawFd::as_raw_fd);
     let fds = joins.fds();
+    let passed: Vec<RawFd> = passed.iter().map(AsRawFd::as_raw_fd).collect();
     let with_leaf;
     let mut plan = ChildPlan {
         program: &prepared.program,
@@ -126,6 +130,7 @@ fn fork<'a>(
         env: &prepared.env,
         cwd: &prepared.cwd,
         stdio: [wires.null.as_raw_fd(), stdout, stderr],
+        passed: &passed,
         report: report_end.as_raw_fd(),
         joins: &fds,
         rlimits: &prepared.rlimits,

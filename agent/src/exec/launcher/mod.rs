@@ -108,12 +108,15 @@ fn serve_launch(
     launch: &Launch,
     files: Vec<OwnedFd>,
 ) -> io::Result<bool> {
-    let Ok([stdout, stderr]) = <[OwnedFd; 2]>::try_from(files) else {
-        let message = "a launch must come with two files, for stdout and stderr".to_owned();
+    let mut files = files.into_iter();
+    let (Some(stdout), Some(stderr)) = (files.next(), files.next()) else {
+        let message = "a launch must come with two files at least, for stdout and stderr".to_owned();
         wires.reply(&Reply::Failed(Failure { step: Step::Prepare, errno: 0, message }))?;
         return Ok(true);
     };
-    match live::run(wires, slot, launch, &stdout, &stderr)? {
+    // Ours are closed once the bench has its own: a pipe's other end must be alone in its hands.
+    let passed: Vec<OwnedFd> = files.collect();
+    match live::run(wires, slot, launch, [&stdout, &stderr], passed)? {
         live::Outcome::Reply(reply) => {
             wires.reply(&reply)?;
             Ok(true)

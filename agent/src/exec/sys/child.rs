@@ -7,7 +7,7 @@ use std::ffi::{CString, NulError};
 use std::os::fd::RawFd;
 use std::ptr;
 
-use super::super::protocol::Step;
+use super::super::protocol::{FIRST_PASSED_FD, Step};
 
 /// What a process writes into `cgroup.procs` to move itself.
 const JOIN_SELF: &[u8] = b"0";
@@ -42,6 +42,8 @@ pub(in super::super) struct ChildPlan<'a> {
     pub(in super::super) env: &'a Cstrings,
     pub(in super::super) cwd: &'a CString,
     pub(in super::super) stdio: [RawFd; 3],
+    /// Files that the bench finds from `FIRST_PASSED_FD` on.
+    pub(in super::super) passed: &'a [RawFd],
     /// Where a failed step is reported; closed by exec.
     pub(in super::super) report: RawFd,
     /// Open `cgroup.procs` files to write oneself into.
@@ -117,6 +119,7 @@ pub(super) fn become_bench(plan: &ChildPlan<'_>) -> ! {
     // kernel without the call (before 5.11) is no reason to stop.
     // SAFETY: no memory is involved.
     unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    plan.pass_files();
     // SAFETY: C strings and null-terminated arrays of them, all living in the plan.
     unsafe { libc::execve(plan.program.as_ptr(), plan.argv.pointers.as_ptr(), plan.env.pointers.as_ptr()) };
     plan.fail(Step::Exec, errno())
@@ -167,6 +170,14 @@ impl ChildPlan<'_> {
         for (target, &fd) in (0..).zip(&self.stdio) {
             // SAFETY: open descriptors above 2, so that none is overwritten before its turn.
             self.check(Step::Stdio, unsafe { libc::dup2(fd, target) } >= 0);
+        }
+    }
+
+    /// After everything else was marked to be closed: a duplicate is not.
+    fn pass_files(&self) {
+        for (target, &fd) in (FIRST_PASSED_FD..).zip(self.passed) {
+            // SAFETY: open descriptors below the targets, as the launcher has but a few open; none is overwritten.
+            self.check(Step::Descriptors, unsafe { libc::dup2(fd, target) } >= 0);
         }
     }
 

@@ -161,7 +161,12 @@ fn a_template_parses_for_all_that_may_be_found() {
             suite.to_spec(&project, name, nothing(), 1).unwrap();
         }
     }
-    let odd = Findings { kinds: vec![all[0]], pip: "-e '.[\"dev\"]'".to_owned(), tests: "a\\b".to_owned() };
+    let odd = Findings {
+        kinds: vec![all[0]],
+        pip: "-e '.[\"dev\"]'".to_owned(),
+        tests: "a\\b".to_owned(),
+        cargo: None,
+    };
     let config = parsed(&template(&project, &odd));
     let setup = only_suite(&config).steps.setup.clone().unwrap();
     assert_eq!(
@@ -171,6 +176,18 @@ fn a_template_parses_for_all_that_may_be_found() {
     let found = |kinds: &[BenchKind]| Findings { kinds: kinds.to_vec(), ..Findings::default() };
     insta::assert_snapshot!("template-pytest", template(&project, &found(&all[..1])));
     insta::assert_snapshot!("template-command", template(&project, &found(&[])));
+    let env = [("CARGO_HOME", "/home/ada/.cargo"), ("PATH", "/home/ada/\"x\":/usr/bin:/bin")];
+    let env: BTreeMap<String, String> = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    for kinds in [&all[..0], &all[1..2], &all[2..]] {
+        let cargo = Some(CargoProject { env: env.clone() });
+        let text = template(&project, &Findings { cargo, ..found(kinds) });
+        assert_eq!(only_suite(&parsed(&text)).env, env, "{kinds:?}");
+        if kinds == [BenchKind::Criterion] {
+            insta::assert_snapshot!("template-criterion", text);
+        }
+        let text = template(&project, &Findings { cargo: Some(CargoProject::default()), ..found(kinds) });
+        assert!(text.contains("\n# env = { PATH = ") && only_suite(&parsed(&text)).env.is_empty(), "{text}");
+    }
 }
 
 /// The keys that the reader knows, by asking it: a key that it does not know gets a list of those that it does.

@@ -49,7 +49,14 @@ const RULES: &[Rule] = &[
         ours: &[],
         never: &[ASYNC, WIRE, WORLD, CLOCKS, &["miette", "tracing", "toml"]],
     },
+    Rule { name: "darwin-proof", ours: &["darwin-gate"], never: &[ASYNC, WIRE] },
     Rule { name: "darwin-shared", ours: &["darwin-gate"], never: &[ASYNC, WIRE, WORLD, CLOCKS] },
+    // The words of the domain only for its tests; what a bench links is the standard library alone.
+    Rule {
+        name: "darwin-slice",
+        ours: &["darwin-shared"],
+        never: &[ASYNC, WIRE, WORLD, CLOCKS, &["darwin-shared", "libc", "serde"]],
+    },
     Rule {
         name: "darwin-coordinator-core",
         ours: &["darwin-gate", "darwin-shared"],

@@ -1,0 +1,60 @@
+//! The shipped example as a git repository with a branch for each change.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+/// The branch whose benches are those of `main`: only a line of its README is other.
+pub(super) const SAME: &str = "same";
+const CHANGES: [&str; 2] = ["slower-20", "slower-5"];
+
+/// A repository of `examples/orderbook` whose suite names this plan.
+#[derive(Debug)]
+pub(super) struct Example {
+    pub(super) folder: PathBuf,
+}
+
+impl Example {
+    /// Copies the example from the product's sources at `sources`, with the branches `main`, [`SAME`] and one for each
+    /// change.
+    pub(super) fn create(sources: &Path, folder: PathBuf, plan: &str) -> Result<Self> {
+        let from = sources.join("examples/orderbook");
+        ensure!(from.is_dir(), "{} is not there: run this from the repository's root", from.display());
+        let example = Self { folder };
+        std::fs::create_dir_all(&example.folder)?;
+        let mut copy = Command::new("cp");
+        copy.arg("-r").arg(format!("{}/.", from.display())).arg(&example.folder);
+        ensure!(copy.status()?.success(), "cannot copy the example");
+        let toml = example.folder.join("darwin.toml");
+        let text = std::fs::read_to_string(&toml)?;
+        let suite = "[suite.hotpath]\n";
+        ensure!(text.contains(suite), "the example's darwin.toml has no suite hotpath");
+        std::fs::write(&toml, text.replace(suite, &format!("{suite}plan = \"{plan}\"\n")))?;
+        example.git(&["init", "-q", "-b", "main"])?;
+        example.commit()?;
+        example.git(&["switch", "-q", "-c", SAME])?;
+        let readme = example.folder.join("README.md");
+        let text = std::fs::read_to_string(&readme)?;
+        std::fs::write(&readme, format!("{text}\nNothing else is different on this branch.\n"))?;
+        example.commit()?;
+        for change in CHANGES {
+            example.git(&["switch", "-q", "-c", change, "main"])?;
+            example.git(&["apply", &format!("changes/{change}.patch")])?;
+            example.commit()?;
+        }
+        example.git(&["switch", "-q", "main"])?;
+        Ok(example)
+    }
+
+    fn commit(&self) -> Result<()> {
+        self.git(&["add", "-A"])?;
+        self.git(&["-c", "user.name=e2e", "-c", "user.email=e2e@localhost", "commit", "-q", "-m", "change"])
+    }
+
+    fn git(&self, arguments: &[&str]) -> Result<()> {
+        let status = Command::new("git").args(arguments).current_dir(&self.folder).status();
+        ensure!(status.context("git is needed")?.success(), "git {arguments:?} failed");
+        Ok(())
+    }
+}

@@ -1,0 +1,8 @@
+//! The gate end to end: real compares of the shipped example under a real agent, beside a busy neighbour, and how often
+//! the verdict is right.
+
+mod compares;
+mod example;
+mod neighbour;
+
+pub use compares::{Counts, Kind, Settings, run};
