@@ -115,10 +115,10 @@ impl Command {
     /// What its last line of standard output is, so that a script finds it there even if the command fails.
     pub(crate) fn promises(&self) -> Promise {
         match self {
-            Self::Gate(GateArgs { plan: true, .. }) => Promise::Nothing,
-            Self::Demo(_) | Self::Gate(_) | Self::Job(JobCommand::Watch(_)) | Self::Verdict(_) => {
-                Promise::Verdict
-            }
+            Self::Demo(_)
+            | Self::Gate(GateArgs { plan: false, .. })
+            | Self::Job(JobCommand::Watch(_))
+            | Self::Verdict(_) => Promise::Verdict,
             Self::Compare(CompareArgs { submit, .. }) | Self::Measure(MeasureArgs { submit, .. }) => {
                 if submit.detach { Promise::Nothing } else { Promise::Verdict }
             }
@@ -130,6 +130,7 @@ impl Command {
                 | JobCommand::Cancel { .. }
                 | JobCommand::Retry(_),
             )
+            | Self::Gate(GateArgs { plan: true, .. })
             | Self::Agent(_)
             | Self::History(_)
             | Self::Init(_)

@@ -23,7 +23,9 @@ use tracing::{debug, error, warn};
 
 use crate::handle::{INPUTS, Input, LinkSender, Query, Reply};
 use crate::rpc::view;
-use crate::stores::{AaJob, ArchiveQueue, CommitError, Kind, Ledger, RecordError, StoredWrite, decode_job, encode};
+use crate::stores::{
+    AaJob, ArchiveQueue, CommitError, Kind, Ledger, RecordError, StoredWrite, decode_job, encode,
+};
 
 /// Inputs that are stepped before one commit. More would only delay the first of them.
 const BATCH_INPUTS: usize = 512;
@@ -394,7 +396,9 @@ impl Driver {
 
     /// A verdict on identical code says how noisy its box is and whether the gate keeps its promise.
     fn archive_if_same_code(&self, id: JobId) {
-        let Some(job) = self.core.job(id).filter(|job| job.spec().work.is_same_on_both_sides()) else { return };
+        let Some(job) = self.core.job(id).filter(|job| job.spec().work.is_same_on_both_sides()) else {
+            return;
+        };
         let (JobState::Finished(Outcome::Judged(verdict)), Some(attempt)) =
             (&job.record.state, job.record.attempts.last())
         else {

@@ -49,15 +49,21 @@ pub const REBUILT_CHANGES: [f64; 4] = [0.0, 0.02, 0.03, 0.05];
 
 /// Runs all of it on kept trials.
 pub fn run(kept: &[Kept], seed: u64) -> Result<Extras, JuryError> {
-    Ok(Extras { slow_processes: slow_processes(kept, seed)?, rebuilt: rebuilt(kept, seed)?, peeking: peeking(kept, seed) })
+    Ok(Extras {
+        slow_processes: slow_processes(kept, seed)?,
+        rebuilt: rebuilt(kept, seed)?,
+        peeking: peeking(kept, seed),
+    })
 }
 
 fn slow_processes(kept: &[Kept], seed: u64) -> Result<Vec<Row>, JuryError> {
     let mut rows = Vec::new();
     for (spread, noise) in [(0.02, "sd 2% between processes"), (0.0, "sd 0.5%")] {
         for guard in [true, false] {
-            let policy =
-                Policy { guard_slow_processes: guard, ..policy(Margins::SYNTHETIC, MAX_PAIRS, Mode::Faster)? };
+            let policy = Policy {
+                guard_slow_processes: guard,
+                ..policy(Margins::SYNTHETIC, MAX_PAIRS, Mode::Faster)?
+            };
             let tallies = SLOW_PROCESSES
                 .iter()
                 .map(|slower| {
@@ -75,7 +81,10 @@ fn slow_processes(kept: &[Kept], seed: u64) -> Result<Vec<Row>, JuryError> {
                     })
                 })
                 .collect::<Result<_, JuryError>>()?;
-            rows.push(Row { setting: format!("{noise}, guard {}", if guard { "on" } else { "off" }), tallies });
+            rows.push(Row {
+                setting: format!("{noise}, guard {}", if guard { "on" } else { "off" }),
+                tallies,
+            });
         }
     }
     Ok(rows)
@@ -171,6 +180,7 @@ fn round(kept: &Kept, coin: u64, number: u32, factors: (f64, f64)) -> Round {
 /// How often identical builds differ on p50 if the score is held against the bound of a single look, 1% a side.
 fn peeking(kept: &[Kept], seed: u64) -> Vec<(String, Share)> {
     const SINGLE_LOOK: f64 = 2.326;
+    let score = Policy::default().score;
     let plans: [(&str, Vec<usize>); 4] = [
         ("one look, at 40 pairs", vec![40]),
         ("looks at 10, 14, 20, 28 and 40 pairs", vec![10, 14, 20, 28, 40]),
@@ -190,7 +200,7 @@ fn peeking(kept: &[Kept], seed: u64) -> Vec<(String, Share)> {
                 .collect();
             let differs = looks.iter().enumerate().any(|(look, pairs)| {
                 let bound = if index + 1 == plans.len() { bounds.at(look) } else { SINGLE_LOOK };
-                Pairs::new(&effects[..*pairs]).z(0.0).abs() >= bound
+                Pairs::scored(&effects[..*pairs], score).z(0.0).abs() >= bound
             });
             share.note(differs);
         }

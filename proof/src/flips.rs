@@ -6,6 +6,7 @@
 use darwin_gate::bounds::{Boundaries, spending};
 use darwin_gate::policy::default_looks;
 use rand::Rng;
+use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 
@@ -25,13 +26,16 @@ pub enum Shape {
     Uniform,
     /// Every other score is next to nothing.
     HalfZero,
-    /// Normal scores clipped where the gate clips.
+    /// Normal scores with the one clip of heavy tails.
     ClippedNormal,
+    /// Normal scores with the two clips of light tails.
+    TwoClips,
 }
 
 impl Shape {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Equal, Self::Uniform, Self::HalfZero, Self::ClippedNormal];
+    pub const ALL: [Self; 5] =
+        [Self::Equal, Self::Uniform, Self::HalfZero, Self::ClippedNormal, Self::TwoClips];
 
     /// The name in tables.
     pub const fn name(self) -> &'static str {
@@ -40,33 +44,36 @@ impl Shape {
             Self::Uniform => "uniform",
             Self::HalfZero => "half zero",
             Self::ClippedNormal => "clipped normal",
+            Self::TwoClips => "two clips",
         }
     }
 
     /// Sizes on the lattice, each at least one step.
     fn sizes(self, count: u32, seed: u64, draw: u32) -> Vec<i64> {
         let mut rng = stream(seed, Purpose::Shape, self as u8, draw);
-        let size = |k: u32| -> f64 {
-            match self {
-                Self::Equal => 1.0,
-                Self::Uniform => rng.random(),
-                Self::HalfZero => {
-                    if k % 2 == 1 {
-                        1.0
-                    } else {
-                        0.02
-                    }
-                }
-                // s = 0.5 * 1.4826 * median|x|, which is half a standard deviation, times 1.4826.
-                Self::ClippedNormal => {
-                    let z: f64 = StandardNormal.sample(&mut rng);
-                    z.abs() / 0.74
-                }
+        let normal = |rng: &mut ChaCha8Rng| -> f64 { StandardNormal.sample(rng) };
+        // A normal score in robust standard deviations is clipped at 0.5 of them, or at 0.3 and at 2.5.
+        let sizes: Vec<f64> = match self {
+            Self::Equal => vec![1.0; count as usize],
+            Self::Uniform => (0..count).map(|_| rng.random()).collect(),
+            Self::HalfZero => (0..count).map(|k| if k % 2 == 1 { 1.0 } else { 0.02 }).collect(),
+            Self::ClippedNormal => (0..count).map(|_| normal(&mut rng).abs() / 0.5).collect(),
+            Self::TwoClips => {
+                let scores: Vec<f64> = (0..count).map(|_| normal(&mut rng).abs()).collect();
+                let clipped = |clip: f64| {
+                    let sizes: Vec<f64> = scores.iter().map(|z| (z / clip).min(1.0)).collect();
+                    let length = sizes.iter().map(|u| u * u).sum::<f64>().sqrt();
+                    sizes.into_iter().map(move |u| u / length)
+                };
+                let mixed: Vec<f64> =
+                    clipped(0.3).zip(clipped(2.5)).map(|(sharp, wide)| sharp + 0.6 * wide).collect();
+                let largest = mixed.iter().copied().fold(0.0, f64::max);
+                mixed.into_iter().map(|size| size / largest).collect()
             }
         };
         #[expect(clippy::cast_possible_truncation, reason = "between 0 and 1")]
         let on_lattice = |size: f64| ((size.min(1.0) * UNIT as f64).round() as i64).max(1);
-        (0..count).map(size).map(on_lattice).collect()
+        sizes.into_iter().map(on_lattice).collect()
     }
 }
 
@@ -130,7 +137,7 @@ pub fn errors(boundary: &Boundary, seed: u64) -> Vec<Excess> {
         .map(|shape| {
             let draws = match shape {
                 Shape::Equal | Shape::HalfZero => 1,
-                Shape::Uniform | Shape::ClippedNormal => DRAWS,
+                Shape::Uniform | Shape::ClippedNormal | Shape::TwoClips => DRAWS,
             };
             let excesses: Vec<f64> = (0..draws)
                 .into_par_iter()

@@ -62,7 +62,7 @@ impl fmt::Display for Pairing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sliced { slices, slice } => {
-                write!(f, "sliced pairs: {slices} slices of {}", humantime::format_duration(*slice))
+                write!(f, "sliced pairs: {slices} slices of {} or more", humantime::format_duration(*slice))
             }
             Self::Plain { why } => write!(f, "plain pairs: {why}"),
         }

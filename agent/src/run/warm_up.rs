@@ -75,11 +75,11 @@ mod tests {
 
     #[test]
     fn both_sides_lose_the_same_calls_and_nothing_else() {
-        let pair = vec![side(Arm::Challenger, 100), side(Arm::Baseline, 0)];
+        let pair = vec![side(Arm::Challenger, 150), side(Arm::Baseline, 0)];
         let (invocations, warm_ups) = without_warm_up(pair, &Policy::default());
-        assert_eq!((warm_ups.len(), warm_ups[0].cut, warm_ups[0].of), (1, 100, 1000));
+        assert_eq!((warm_ups.len(), warm_ups[0].cut, warm_ups[0].of), (1, 150, 1000));
         for invocation in &invocations {
-            assert_eq!(mean_and_samples(invocation), (100.0, 900));
+            assert_eq!(mean_and_samples(invocation), (100.0, 850));
             assert!(invocation.observations.keys().any(|key| key.metric == Metric::MemoryPeak));
         }
         assert_eq!((invocations[0].arm, invocations[1].arm), (Arm::Challenger, Arm::Baseline));
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_variant_measured_alone_keeps_all() {
-        let (invocations, warm_ups) = without_warm_up(vec![side(Arm::Baseline, 100)], &Policy::default());
-        assert_eq!((mean_and_samples(&invocations[0]), warm_ups.len()), ((120.0, 1000), 0));
+        let (invocations, warm_ups) = without_warm_up(vec![side(Arm::Baseline, 150)], &Policy::default());
+        assert_eq!((mean_and_samples(&invocations[0]), warm_ups.len()), ((130.0, 1000), 0));
     }
 }

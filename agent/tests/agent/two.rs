@@ -160,7 +160,8 @@ async fn a_busy_core_keeps_a_bare_metal_box_from_beginning() {
     let why = loop {
         match session.news().await {
             News::Update(update) => match update.event {
-                AttemptEvent::Refused(RefusalCause::Unhealthy(why)) | AttemptEvent::Ended(AttemptEnd::Box(why)) => {
+                AttemptEvent::Refused(RefusalCause::Unhealthy(why))
+                | AttemptEvent::Ended(AttemptEnd::Box(why)) => {
                     break why;
                 }
                 AttemptEvent::Accepted => {}

@@ -133,8 +133,8 @@ impl Plan {
     fn of_many(&self) -> String {
         let mut head = vec!["BENCH".to_owned(), "METRIC".to_owned(), "NOISE".to_owned()];
         head.extend(self.effects.iter().map(|effect| format!("PAIRS FOR {}", percent(effect.ln_1p()))));
-        let mut seen = vec!["BENCH".to_owned(), "METRIC".to_owned()];
-        seen.extend(PAIRS.map(|pairs| format!("IN {pairs} PAIRS")));
+        let mut columns = vec!["BENCH".to_owned(), "METRIC".to_owned()];
+        columns.extend(PAIRS.map(|pairs| format!("IN {pairs} PAIRS")));
         let name = |series: &Option<SeriesKey>| match series {
             Some(SeriesKey { bench, metric }) => [bench.clone(), metric.to_string()],
             None => [String::new(), String::new()],
@@ -151,7 +151,7 @@ impl Plan {
         }
         let headed =
             |head: &[String], rows| table(&head.iter().map(String::as_str).collect::<Vec<_>>(), rows);
-        format!("{}\nThe smallest change seen\n{}", headed(&head, needs), headed(&seen, sees))
+        format!("{}\nThe smallest change seen\n{}", headed(&head, needs), headed(&columns, sees))
     }
 
     fn json(&self) -> Value {

@@ -112,7 +112,7 @@ fn several_files_a_side_are_paired() {
     let output = gate(home.path(), &[args.as_slice(), &["--format", "json"]].concat());
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((output.status.code(), &report["verdict"]["pairs"]), (Some(1), &Value::from(12)));
-    assert_eq!(report["verdict"]["method"], "clipped-sign-flip/1");
+    assert_eq!(report["verdict"]["method"], "adaptive-sign-flip/1");
     let (same, other, slow) = (&files[0].0, &files[1].0, &files[0].1);
     let uneven = gate(home.path(), &["--baseline", same, "--baseline", other, "--challenger", slow]);
     assert_eq!(uneven.status.code(), Some(2));

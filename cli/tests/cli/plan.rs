@@ -47,7 +47,11 @@ fn a_plan_takes_the_noise_from_ten_pairs_of_files_and_not_from_fewer() {
     insta::assert_snapshot!(stdout(&output));
     let few = darwin(home.path()).args(args(9)).output().unwrap();
     assert_eq!(few.status.code(), Some(2));
-    assert!(stderr(&few).contains("9 pairs of files cannot tell the noise: give 10 or more"), "{}", stderr(&few));
+    assert!(
+        stderr(&few).contains("9 pairs of files cannot tell the noise: give 10 or more"),
+        "{}",
+        stderr(&few)
+    );
 }
 
 #[test]

@@ -1,11 +1,10 @@
 //! An attempt under way: its phase, its lease, and the rounds folded into the gate so far.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::time::Duration;
 
 use darwin_gate::mser::WarmUps;
-use darwin_gate::{Block, EndOfData, Gate, LookReport, Observation, Order, SeriesKey, Step, Verdict, order};
+use darwin_gate::{Block, EndOfData, Gate, Observation, Order, SeriesKey, Step, Verdict, order};
 use darwin_shared::ids::{AgentId, Epoch};
 use darwin_shared::round::{Pairing, RoundResult};
 use darwin_shared::spec::{Arm, JobSpec, Work};
@@ -137,7 +136,7 @@ impl Live {
                 match gate.push(&block).map_err(|e| FoldError::Values(e.to_string()))? {
                     Step::Continue => Folded::Continue,
                     Step::Look(look) => {
-                        self.progress = in_words(&look, spec.policy.max_pairs);
+                        self.progress = look.to_string();
                         self.next_look = look.next_look.unwrap_or(0);
                         Folded::Continue
                     }
@@ -180,28 +179,6 @@ impl Live {
             Sink::Columns(columns) => Some(Outcome::Measured(columns.iter().map(summed_up).collect())),
         }
     }
-}
-
-fn percent(change: darwin_gate::Ratio) -> String {
-    darwin_shared::units::format_change(change.get())
-}
-
-/// `latency.p99 of test_match -18.9% [-22.0%, -15.1%], 14 of 40 pairs, next look at 20`.
-fn in_words(look: &LookReport, max_pairs: u32) -> String {
-    // Writing to a String cannot fail.
-    let mut text = String::new();
-    if let Some(leading) = &look.leading {
-        text = format!("{} of {} {}", leading.series.metric, leading.series.bench, percent(leading.delta));
-        if let Some((low, high)) = leading.interval {
-            let _ = write!(text, " [{}, {}]", percent(low), percent(high));
-        }
-        text.push_str(", ");
-    }
-    let _ = write!(text, "{} of {max_pairs} pairs", look.pairs);
-    if let Some(next) = look.next_look {
-        let _ = write!(text, ", next look at {next}");
-    }
-    text
 }
 
 fn block_of(seed: u64, result: &RoundResult) -> Result<Block, FoldError> {

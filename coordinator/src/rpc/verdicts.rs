@@ -8,7 +8,8 @@ use super::jobs::verdict_of;
 use super::status::{ToStatus, job_id};
 use crate::handle::Handle;
 use crate::stores::{
-    ArchiveReader, CalibratedSeries, CalibrationQuery, HistoryPoint, HistoryQuery, Kind, RecordError, decode_job,
+    ArchiveReader, CalibratedSeries, CalibrationQuery, HistoryPoint, HistoryQuery, Kind, RecordError,
+    decode_job,
 };
 
 /// Points in an answer unless asked otherwise.

@@ -143,7 +143,7 @@ fn evidence_of(letter: &str) -> Option<Evidence> {
         .find(|class| format!("{class:?}") == letter)
 }
 
-pub(super) fn pairs(seen: &[Seen], metric: &Metric, seed: u64) -> Vec<AaPair> {
+pub(super) fn pairs(sides: &[Seen], metric: &Metric, seed: u64) -> Vec<AaPair> {
     let both = |pair: &[Seen]| match pair {
         [first, second]
             if first.round == second.round && (first.arm, second.arm) == (Arm::Baseline, Arm::Challenger) =>
@@ -153,11 +153,11 @@ pub(super) fn pairs(seen: &[Seen], metric: &Metric, seed: u64) -> Vec<AaPair> {
         }
         _ => None,
     };
-    seen.windows(2).filter_map(both).collect()
+    sides.windows(2).filter_map(both).collect()
 }
 
-pub(super) fn put_into(blocks: &mut BTreeMap<u32, Block>, seed: u64, series: &SeriesKey, seen: &[Seen]) {
-    for Seen { round, arm, observation } in seen {
+pub(super) fn put_into(blocks: &mut BTreeMap<u32, Block>, seed: u64, series: &SeriesKey, sides: &[Seen]) {
+    for Seen { round, arm, observation } in sides {
         let block = blocks.entry(*round).or_insert_with(|| Block {
             round: *round,
             order: order(seed, *round),

@@ -120,21 +120,31 @@ pub(crate) fn round_result() -> impl Strategy<Value = RoundResult> {
         (invocation(Arm::Baseline), invocation(Arm::Challenger)).prop_map(|(a, b)| vec![a, b]),
         (invocation(Arm::Challenger), invocation(Arm::Baseline)).prop_map(|(a, b)| vec![a, b]),
     ];
-    (attempt_id(), epoch(), any::<u32>(), orders, option::of(pairing()), prop::collection::vec(warm_up(), 0..3)).prop_map(
-        |(attempt, epoch, round, invocations, pairing, warm_ups)| RoundResult {
+    (
+        attempt_id(),
+        epoch(),
+        any::<u32>(),
+        orders,
+        option::of(pairing()),
+        prop::collection::vec(warm_up(), 0..3),
+    )
+        .prop_map(|(attempt, epoch, round, invocations, pairing, warm_ups)| RoundResult {
             attempt,
             epoch,
             round,
             invocations,
             pairing,
             warm_ups,
-        },
-    )
+        })
 }
 
 fn warm_up() -> impl Strategy<Value = WarmUp> {
-    (series_key(), any::<u64>(), any::<bool>())
-        .prop_map(|(series, of, steady)| WarmUp { bench: series.bench, cut: of / 2, of, steady })
+    (series_key(), any::<u64>(), any::<bool>()).prop_map(|(series, of, steady)| WarmUp {
+        bench: series.bench,
+        cut: of / 2,
+        of,
+        steady,
+    })
 }
 
 fn pairing() -> impl Strategy<Value = Pairing> {

@@ -22,7 +22,7 @@ pub struct Header {
     pub cpus: Option<String>,
     /// Rounds that were measured.
     pub rounds: Option<u32>,
-    /// How the pairs were run, in words: `sliced pairs: 30 slices of 5ms`.
+    /// How the pairs were run, in words: `sliced pairs: 30 slices of 5ms or more`.
     pub plan: Option<String>,
     /// From submission to the end.
     pub elapsed: Option<Duration>,

@@ -20,7 +20,7 @@ pub(super) fn header() -> Header {
         agent: Some("ny4-07".into()),
         cpus: Some("6".into()),
         rounds: Some(14),
-        plan: Some("sliced pairs: 30 slices of 5ms".into()),
+        plan: Some("sliced pairs: 30 slices of 5ms or more".into()),
         elapsed: Some(Duration::from_millis(130_400)),
         baseline: Some("main@1a2b3c4".into()),
         challenger: Some("faster-book@5d6e7f8".into()),

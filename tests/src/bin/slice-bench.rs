@@ -4,6 +4,7 @@
 //! `cost N`: what a call costs, in nanoseconds. `benches A,B`: its benches, in this order. `silent`: it does not answer.
 //! `naps`: it sleeps in its pilot. `dies`, `hangs`, `garbles`: what it does in its fifth slice, counting the pilot.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
@@ -50,10 +51,11 @@ fn main() -> Result<()> {
         };
         let values: Vec<String> =
             (0..calls).map(|call| made_up(behaviour.cost_ns, call).to_string()).collect();
-        text += &format!(
-            "{{\"name\":\"{bench}\",\"metric\":\"latency\",\"unit\":\"ns\",\"per\":\"op\",\"order\":\"time\",\"values\":[{}]}}\n",
+        writeln!(
+            text,
+            "{{\"name\":\"{bench}\",\"metric\":\"latency\",\"unit\":\"ns\",\"per\":\"op\",\"order\":\"time\",\"values\":[{}]}}",
             values.join(",")
-        );
+        )?;
     }
     fs::write(output, text)?;
     Ok(())
@@ -85,7 +87,7 @@ fn behaviour() -> Result<Behaviour> {
 /// The time of a call as it is reported: about the cost, with a noise of a tenth and some slow ones.
 fn made_up(cost_ns: u64, call: u64) -> u64 {
     let noise = call.wrapping_mul(7919).wrapping_add(u64::from(std::process::id())) % 100;
-    cost_ns + cost_ns * noise / 1000 + if call % 50 == 0 { cost_ns } else { 0 }
+    cost_ns + cost_ns * noise / 1000 + if call.is_multiple_of(50) { cost_ns } else { 0 }
 }
 
 fn pipes() -> Result<Option<Pipes>> {
@@ -111,23 +113,23 @@ fn sliced(pipes: &mut Pipes, bench: &str, behaviour: &Behaviour) -> Result<u64> 
             return Ok(kept_in_all);
         }
         ensure!(kind == *b"G", "the agent sent {kind:?}");
-        let mut numbers = [0; 12];
-        pipes.go.read_exact(&mut numbers)?;
-        let [a, b, c, d, e, f, g, h, skip @ ..] = numbers;
-        let (slice_ns, skip) = (u64::from_le_bytes([a, b, c, d, e, f, g, h]), u32::from_le_bytes(skip));
+        let (mut slice_ns, mut skip) = ([0; 8], [0; 4]);
+        pipes.go.read_exact(&mut slice_ns)?;
+        pipes.go.read_exact(&mut skip)?;
+        let (slice_ns, skip) = (u64::from_le_bytes(slice_ns), u32::from_le_bytes(skip));
         if slice_ns == u64::MAX {
             return Ok(PLAIN_CALLS);
         }
         slices += 1;
         match behaviour.bad.filter(|_| slices == BAD_SLICE) {
             Some(Bad::Dies) => std::process::exit(3),
-            Some(Bad::Hangs) => std::thread::sleep(Duration::from_mins(60)),
+            Some(Bad::Hangs) => std::thread::sleep(Duration::from_hours(1)),
             Some(Bad::Garbles) => pipes.done.write_all(b"what was I to say?")?,
             None => {}
         }
         let is_pilot = skip == u32::MAX;
         if is_pilot && behaviour.naps {
-            std::thread::sleep(Duration::from_mins(60));
+            std::thread::sleep(Duration::from_hours(1));
         }
         let least = if is_pilot { 1 } else { skip + 1 };
         let (begin, mut calls) = (Instant::now(), 0u32);

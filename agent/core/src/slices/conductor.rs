@@ -1,7 +1,7 @@
 //! Who goes next in a sliced pair, and what the pair comes to.
 //!
 //! ```text
-//! Gathering -- both at the same bench --> Piloting --> Slicing (30 slices a side) --> Gathering -- both gone --> Sliced
+//! Gathering -- both at the same bench --> Piloting --> Slicing (30 slices a side or more) --> Gathering -- both gone --> Sliced
 //!     |-- the sides differ, first pair, first bench --> Unsliced -- both gone --> Plain
 //!     '-- otherwise: Again, Void or Refused
 //! ```
@@ -17,6 +17,10 @@ use super::frame::{BenchFrame, ToBench};
 /// Slices of each bench on each side. Thirty of 5 ms are what the spreads in the design were measured with: enough that
 /// a slow phase hits both sides alike, few enough that a pair costs no more than one after the other.
 pub const SLICES: u16 = 30;
+/// The most slices of a bench on each side, where more of them give it calls enough.
+pub(super) const SLICES_MOST: u16 = 90;
+/// Calls of a bench that each side keeps if it can: a p99 of fewer than 2,000 is not gated.
+const ENOUGH_CALLS: u64 = 2_100;
 /// How long a slice is: much longer than caches take to warm up again, much shorter than phases of a box.
 pub const SLICE: Duration = Duration::from_millis(5);
 /// One in so many calls of a slice is left out after the switch.
@@ -171,6 +175,10 @@ pub struct Conductor {
     longest_ns: u64,
     /// Which sides, baseline and challenger, have no more calls to make at this bench.
     spent: (bool, bool),
+    /// The calls that the sides, baseline and challenger, have kept at this bench.
+    kept: (u64, u64),
+    /// Slices of this bench at most: more than [`SLICES`] only if they can give it calls enough.
+    slices: u16,
 }
 
 impl Conductor {
@@ -178,7 +186,16 @@ impl Conductor {
     pub fn begin(setting: Setting) -> (Self, Vec<Do>) {
         let first = arm_first(setting.order);
         let state = State::Gathering { waiting: first, before: None };
-        (Self { setting, state, bench: 0, longest_ns: 0, spent: (false, false) }, vec![Do::Start(first)])
+        let conductor = Self {
+            setting,
+            state,
+            bench: 0,
+            longest_ns: 0,
+            spent: (false, false),
+            kept: (0, 0),
+            slices: SLICES,
+        };
+        (conductor, vec![Do::Start(first)])
     }
 
     /// Who is awaited; nobody once the pair is over.
@@ -230,6 +247,10 @@ impl Conductor {
                 if left_out == skip && kept > 0 || left_out <= skip && kept == 0 =>
             {
                 self.longest_ns = self.longest_ns.max(busy_ns);
+                match arm {
+                    Arm::Baseline => self.kept.0 += u64::from(kept),
+                    Arm::Challenger => self.kept.1 += u64::from(kept),
+                }
                 if kept == 0 {
                     self.spend(arm);
                 }
@@ -352,8 +373,14 @@ impl Conductor {
             self.state = State::Piloting { waiting: next, before: Some(calls) };
             return vec![Do::Send(next, pilot())];
         };
-        let calls = before.min(calls);
-        self.slice(1, skip_of(if calls == u32::MAX { 0 } else { calls }), false)
+        let calls = match before.min(calls) {
+            u32::MAX => 0,
+            calls => calls,
+        };
+        let skip = skip_of(calls);
+        let within_reach = u64::from(calls - skip) * u64::from(SLICES_MOST) >= ENOUGH_CALLS;
+        self.slices = if within_reach { SLICES_MOST } else { SLICES };
+        self.slice(1, skip, false)
     }
 
     /// This side has no more calls to make at this bench. As the size of its pilot it bounds nothing.
@@ -375,7 +402,7 @@ impl Conductor {
     /// Goes on with the slice of this number, with the side that leads it or with the `second` one; after the last slice,
     /// and where nobody has more calls to make, ends the bench.
     fn slice(&mut self, mut slice: u16, skip: u32, mut second: bool) -> Vec<Do> {
-        while slice <= SLICES && self.spent != (true, true) {
+        while self.wants(slice, second) && self.spent != (true, true) {
             let leads = self.leads(slice);
             let arm = if second { other(leads) } else { leads };
             if !self.is_spent(arm) {
@@ -386,10 +413,17 @@ impl Conductor {
             second = !second;
         }
         self.bench = self.bench.saturating_add(1);
-        (self.longest_ns, self.spent) = (0, (false, false));
+        (self.longest_ns, self.spent, self.kept) = (0, (false, false), (0, 0));
         let first = arm_first(self.setting.order);
         self.state = State::Gathering { waiting: first, before: None };
         vec![Do::Send(first, ToBench::Over)]
+    }
+
+    /// Whether the slice of this number is made: by the second side whenever the first one has made it.
+    const fn wants(&self, slice: u16, second: bool) -> bool {
+        let lacks_calls =
+            (!self.spent.0 && self.kept.0 < ENOUGH_CALLS) || (!self.spent.1 && self.kept.1 < ENOUGH_CALLS);
+        slice <= SLICES || second || (slice <= self.slices && lacks_calls)
     }
 
     fn unslice(&mut self, arm: Arm, then: Option<Arm>, why: String) -> Vec<Do> {

@@ -4,6 +4,7 @@ use darwin_gate::Order;
 use darwin_shared::spec::Arm;
 use proptest::prelude::*;
 
+use super::conductor::SLICES_MOST;
 use super::tests::{Player, play};
 use super::*;
 
@@ -95,7 +96,8 @@ proptest! {
         prop_assert_eq!(end, End::Sliced);
         for arm in [Arm::Baseline, Arm::Challenger] {
             let slices = all.iter().filter(|what| matches!(what, Do::Send(to, ToBench::Go { .. }) if *to == arm));
-            prop_assert_eq!(slices.count(), names.len() * usize::from(SLICES));
+            let each = names.len() * usize::from(SLICES)..=names.len() * usize::from(SLICES_MOST);
+            prop_assert!(each.contains(&slices.count()));
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use darwin_gate::{Order, slice_order};
 use darwin_shared::spec::Arm;
 
+use super::conductor::SLICES_MOST;
 use super::*;
 
 /// A process that plays its part: the benches that it has, and how many calls fit into a slice.
@@ -65,7 +66,7 @@ pub(super) fn play(setting: Setting, mut baseline: Player, mut challenger: Playe
 #[test]
 fn a_pair_takes_turns_in_the_order_that_the_coin_draws() {
     let benches = ["match", "cancel"];
-    let (all, end) = play(setting(OPEN), Player::new(&benches, 40), Player::new(&benches, 33));
+    let (all, end) = play(setting(OPEN), Player::new(&benches, 90), Player::new(&benches, 82));
     assert_eq!(end, End::Sliced);
     assert_eq!(all[..2], [Do::Start(Arm::Baseline), Do::Start(Arm::Challenger)]);
     let slices: Vec<(Arm, u32)> = all
@@ -77,7 +78,7 @@ fn a_pair_takes_turns_in_the_order_that_the_coin_draws() {
         .collect();
     assert_eq!(slices.len(), 2 * 2 * usize::from(SLICES));
     // A tenth of the smaller pilot, rounded up, on both sides.
-    assert!(slices.iter().all(|(_, skip)| *skip == 4));
+    assert!(slices.iter().all(|(_, skip)| *skip == 9));
     for (index, turn) in slices.chunks(2).enumerate() {
         let (bench, slice) = (index / usize::from(SLICES), index % usize::from(SLICES) + 1);
         let order = slice_order(42, 3, u32::try_from(bench).unwrap(), u16::try_from(slice).unwrap());
@@ -87,6 +88,24 @@ fn a_pair_takes_turns_in_the_order_that_the_coin_draws() {
     }
     let overs = all.iter().filter(|what| matches!(what, Do::Send(_, ToBench::Over))).count();
     assert_eq!(overs, 4);
+}
+
+#[test]
+fn more_slices_are_made_where_they_give_calls_enough() {
+    let slices = |baseline, challenger| {
+        let (all, end) = play(setting(OPEN), Player::new(&["a"], baseline), Player::new(&["a"], challenger));
+        assert_eq!(end, End::Sliced);
+        let of = |arm| move |what: &&Do| matches!(what, Do::Send(to, ToBench::Go { .. }) if *to == arm);
+        [Arm::Baseline, Arm::Challenger].map(|arm| all.iter().filter(of(arm)).count())
+    };
+    // 70 of 78 calls a slice are kept on the slower side: 30 slices do.
+    assert_eq!(slices(78, 78), [30, 30]);
+    // 69 of 77: one more, on both sides.
+    assert_eq!(slices(77, 200), [31, 31]);
+    // 24 of 27 reach it in 88, 23 of 26 in no slices that may be made.
+    assert_eq!(slices(27, 27), [88, 88]);
+    assert_eq!(slices(26, 26), [30, 30]);
+    assert_eq!(slices(1, 1), [30, 30]);
 }
 
 #[test]
@@ -145,7 +164,7 @@ fn a_side_without_calls_is_left_alone_and_the_other_goes_on() {
     let other = if arm == Arm::Baseline { Arm::Challenger } else { Arm::Baseline };
     let done = |kept, left_out| BenchFrame::Done { kept, left_out, busy_ns: 1 };
     let mut todo = conductor.step(News::Said(arm, done(0, 0)));
-    for _ in 0..SLICES {
+    for _ in 0..SLICES_MOST {
         assert!(matches!(&todo[..], [Do::Send(to, ToBench::Go { .. })] if *to == other), "{todo:?}");
         todo = conductor.step(News::Said(other, done(9, 5)));
     }
