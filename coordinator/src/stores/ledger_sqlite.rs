@@ -13,7 +13,7 @@ use super::ledger::{
 /// The schema that this code reads and writes.
 const SCHEMA: i64 = 1;
 /// Pages of the ledger kept in memory, in KiB.
-const CACHE_KIB: i64 = 32 << 10;
+const CACHE_KIB: i64 = 8 << 10;
 /// Prepared statements kept: all that this file has.
 const STATEMENTS_KEPT: usize = 16;
 
@@ -50,7 +50,7 @@ impl SqliteLedger {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // Full: a commit is on the disk when it returns, also when the power fails.
         connection.pragma_update(None, "synchronous", "FULL")?;
-        // In KiB: the pages that ten thousand queued jobs touch stay in memory.
+        // In KiB: what jobs in flight touch stays in memory; more would be walked at the end of each commit.
         connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
         let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
