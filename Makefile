@@ -1,10 +1,11 @@
 # make demo   a real compare of the shipped example: one APPROVE, one REJECT
 # make test   everything that can be tested on this machine
 # make gate-proof  the gate's error, power and cost on noise and recordings, beside other tools, into docs/gate.md
+# make gate-e2e  how often the verdict of a real compare is right, beside a busy neighbour; takes about an hour
 # make bench  speed and memory, as ratios within one run, into docs/performance.md
 # make lint   what the code must keep to
 
-.PHONY: demo test gate-proof bench lint tools build
+.PHONY: demo test gate-proof gate-e2e bench lint tools build
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
@@ -30,6 +31,10 @@ test: tools
 gate-proof:
 	$(CARGO) build --locked --release -p darwin-proof
 	@target/release/gate-proof --write docs
+
+gate-e2e: build
+	$(CARGO) build --locked --release -p darwin-tests --bins
+	@target/release/gate-e2e
 
 bench: build
 	$(CARGO) build --locked --release -p darwin-tests --bins

@@ -2,11 +2,13 @@
 
 mod dispatch;
 mod gate;
+mod plans;
 mod report;
 mod round;
 mod stamp;
 
 pub use dispatch::{latency, queue_memory, throughput};
 pub use gate::gate_on_files;
+pub use plans::plans;
 pub use report::{Aim, Line, Report};
 pub use round::agent_cpu_in_a_round;

@@ -120,7 +120,8 @@ pub fn run(settings: &Settings, mut heard: impl FnMut(Kind, &str)) -> Result<BTr
             let pairs = verdict["pairs"].as_u64().and_then(|pairs| u32::try_from(pairs).ok());
             counts.pairs.push(pairs.context("a verdict without its pairs")?);
             counts.took.push(begin.elapsed());
-            heard(*kind, done.stdout.lines().last().unwrap_or_default());
+            let pairs = counts.pairs.last().copied().unwrap_or_default();
+            heard(*kind, &format!("{}, {pairs} pairs", verdict["reason_text"].as_str().unwrap_or_default()));
         }
     }
     Ok(all)

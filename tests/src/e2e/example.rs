@@ -11,14 +11,15 @@ const CHANGES: [&str; 2] = ["slower-20", "slower-5"];
 
 /// A repository of `examples/orderbook` whose suite names this plan.
 #[derive(Debug)]
-pub(super) struct Example {
-    pub(super) folder: PathBuf,
+pub struct Example {
+    /// Its folder.
+    pub folder: PathBuf,
 }
 
 impl Example {
     /// Copies the example from the product's sources at `sources`, with the branches `main`, [`SAME`] and one for each
     /// change.
-    pub(super) fn create(sources: &Path, folder: PathBuf, plan: &str) -> Result<Self> {
+    pub fn create(sources: &Path, folder: PathBuf, plan: &str) -> Result<Self> {
         let from = sources.join("examples/orderbook");
         ensure!(from.is_dir(), "{} is not there: run this from the repository's root", from.display());
         let example = Self { folder };

@@ -6,3 +6,4 @@ mod example;
 mod neighbour;
 
 pub use compares::{Counts, Kind, Settings, run};
+pub use example::Example;

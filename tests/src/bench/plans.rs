@@ -1,0 +1,101 @@
+//! Plain and sliced pairs of the same benches: how far the log ratios of identical builds spread, and what that costs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use darwin_gate::plan::Question;
+
+use super::report::{Aim, Line};
+use crate::World;
+use crate::e2e::Example;
+
+/// How often the plans take turns.
+const TURNS: usize = 3;
+/// Pairs of a turn.
+const PAIRS: &str = "20";
+const METRICS: [&str; 3] = ["latency.p50", "latency.p99", "latency.mean"];
+const PLANS: [(&str, &str); 2] = [("pairs", "plain"), ("sliced", "sliced")];
+/// The gate's error, and the series that share it: p50 and p99 of two benches, and the guard.
+const ALPHA: f64 = 0.01;
+const TESTS: u32 = 5;
+/// Sliced pairs must do with this share of the invocations.
+const SHARE: f64 = 1.0 / 3.0;
+
+/// Robust and plain standard deviations of the log ratio, each turn's and each bench's.
+#[derive(Debug, Default)]
+struct Spread {
+    robust: Vec<f64>,
+    plain: Vec<f64>,
+}
+
+/// Spreads of both plans in one run, and the invocations that they need.
+pub fn plans() -> Result<Vec<Line>> {
+    let world = World::new()?;
+    let _coordinator = world.coordinator(&[])?;
+    let _agent = world.agent("bench", &[])?;
+    let mut spreads: BTreeMap<(&str, &str), Spread> = BTreeMap::new();
+    let examples = PLANS
+        .map(|(plan, _)| Example::create(Path::new("."), world.folder().join(format!("plan-{plan}")), plan));
+    for _ in 0..TURNS {
+        for ((_, name), example) in PLANS.iter().zip(&examples) {
+            let folder = &example.as_ref().map_err(|why| anyhow::anyhow!("{why:#}"))?.folder;
+            for (metric, robust, plain) in calibrate(&world, folder)? {
+                if let Some(metric) = METRICS.into_iter().find(|known| *known == metric) {
+                    let spread = spreads.entry((metric, name)).or_default();
+                    spread.robust.push(robust);
+                    spread.plain.push(plain);
+                }
+            }
+        }
+    }
+    let mut lines = Vec::new();
+    for metric in METRICS {
+        for (_, name) in PLANS {
+            let spread = spreads.get_mut(&(metric, name)).with_context(|| format!("no {metric}, {name}"))?;
+            let mut line = |what: &str, values: &mut Vec<f64>| {
+                let text = format!("{name} pairs: {what} of the log ratio of {metric}");
+                lines.push(Line::new(text, 100.0 * median(values), "%", Aim::None));
+            };
+            line("robust sd", &mut spread.robust);
+            line("plain sd", &mut spread.plain);
+        }
+    }
+    for percent in [2_u32, 5] {
+        let needed = PLANS.map(|(_, name)| {
+            let robust = spreads.get_mut(&(METRICS[0], name)).map_or(f64::NAN, |s| median(&mut s.robust));
+            let effect = (f64::from(percent) / 100.0).ln_1p();
+            2.0 * f64::from(Question::usual(ALPHA, TESTS).pairs_needed(robust, effect))
+        });
+        for ((_, name), needed) in PLANS.iter().zip(needed) {
+            let what = format!("{name} pairs: invocations to find +{percent}% of latency.p50");
+            lines.push(Line::new(what, needed, "invocations", Aim::None));
+        }
+        let what = format!("invocations that sliced pairs need for +{percent}%");
+        lines.push(Line::new(what, needed[1] / needed[0], "of the plain ones", Aim::AtMost(SHARE)));
+    }
+    Ok(lines)
+}
+
+/// Compares the example with itself; each series with its robust and its plain standard deviation.
+fn calibrate(world: &World, folder: &Path) -> Result<Vec<(String, f64, f64)>> {
+    let arguments = ["measure", "--calibrate", "--pairs", PAIRS, "--format", "json"];
+    let done = world.darwin_in(folder, &arguments)?;
+    ensure!(done.code == 0, "a calibration failed: {}{}", done.stdout, done.stderr);
+    let end = done.stdout.rfind('}').context("a calibration without JSON")?;
+    let report: serde_json::Value = serde_json::from_str(&done.stdout[..=end])?;
+    let series = report["series"].as_array().context("a calibration without series")?;
+    series
+        .iter()
+        .map(|row| {
+            let number = |field: &str| row[field].as_f64().with_context(|| format!("no {field}: {row}"));
+            let metric = row["metric"].as_str().unwrap_or_default().to_owned();
+            Ok((metric, number("log_ratio_robust_sd")?, number("log_ratio_sd")?))
+        })
+        .collect()
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
