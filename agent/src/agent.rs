@@ -92,7 +92,10 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
 }
 
 /// Runs an agent until it is told to leave in one way or the other.
-pub async fn run_with(config: AgentConfig, shutdown: Shutdown) -> Result<(), AgentError> {
+pub async fn run_with(mut config: AgentConfig, shutdown: Shutdown) -> Result<(), AgentError> {
+    // Benches are started in folders below it, and a launcher has another working directory than its agent.
+    config.state_dir = std::path::absolute(&config.state_dir)
+        .map_err(|source| AgentError::Folder { path: config.state_dir.clone(), source })?;
     let lock = lock(&config.state_dir)?;
     let life = Life::begin(&config.state_dir).await?;
     let (events, link_events) = mpsc::channel(LINK_QUEUE);

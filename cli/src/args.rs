@@ -8,6 +8,7 @@ use darwin_gate::calibration::CALIBRATION_PAIRS;
 use darwin_gate::{Metric, Mode, Ratio};
 use darwin_shared::formats::Format;
 use darwin_shared::report::TakenFor;
+use darwin_shared::state::JobState;
 use darwin_shared::units::Percent;
 
 use crate::pack::Reference;
@@ -354,25 +355,11 @@ pub(crate) struct JobId {
     pub job: String,
 }
 
-/// The states of jobs by name, as the coordinator knows them.
-const STATES: [&str; 10] = [
-    "queued",
-    "active",
-    "approve",
-    "reject",
-    "inconclusive",
-    "measured",
-    "failed",
-    "cancelled",
-    "expired",
-    "parked",
-];
-
 /// `darwin job list`.
 #[derive(Debug, Args)]
 pub(crate) struct JobListArgs {
     /// Only in this state: queued, active, approve, reject, inconclusive, measured, failed, cancelled, expired, parked
-    #[arg(long, value_name = "STATE", hide_possible_values = true, value_parser = STATES)]
+    #[arg(long, value_name = "STATE", hide_possible_values = true, value_parser = JobState::NAMES)]
     pub state: Vec<String>,
     /// Only of this project
     #[arg(long, value_name = "PROJECT")]

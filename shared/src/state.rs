@@ -289,6 +289,20 @@ pub enum JobState {
 }
 
 impl JobState {
+    /// Every name that [`JobState::name`] gives.
+    pub const NAMES: [&'static str; 10] = [
+        "queued",
+        "active",
+        "approve",
+        "reject",
+        "inconclusive",
+        "measured",
+        "failed",
+        "cancelled",
+        "expired",
+        "parked",
+    ];
+
     /// The state's name, for lists and filters.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -19,19 +19,6 @@ use crate::stores::{Kind, Ledger, RecordError, decode_job};
 const PAGE: (usize, usize) = (50, 1000);
 /// Records of the ledger read in one step of the loop, which does nothing else meanwhile.
 const LEDGER_STEP: usize = 1_000;
-/// The states by which jobs can be listed: every name of a [`JobState`].
-const STATES: [&str; 10] = [
-    "queued",
-    "active",
-    "approve",
-    "reject",
-    "inconclusive",
-    "measured",
-    "failed",
-    "cancelled",
-    "expired",
-    "parked",
-];
 
 /// A page. It is filled step by step, and other work of the loop goes in between: a filter that matches little reads
 /// far, and ends early only if the caller hangs up.
@@ -86,11 +73,11 @@ impl Scan {
                 )));
             }
         };
-        if let Some(unknown) = states.iter().find(|state| !STATES.contains(&state.as_str())) {
+        if let Some(unknown) = states.iter().find(|state| !JobState::NAMES.contains(&state.as_str())) {
             let unknown: String = unknown.chars().filter(|c| !c.is_control()).take(40).collect();
             return Err(Status::invalid_argument(format!(
                 "`states` has `{unknown}`, which is no state of a job; there are {}",
-                STATES.join(", ")
+                JobState::NAMES.join(", ")
             )));
         }
         let before = if before.is_empty() { None } else { Some(job_id(&before)?) };

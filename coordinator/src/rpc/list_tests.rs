@@ -5,8 +5,9 @@ use std::time::Duration;
 use darwin_coordinator_core::{Action, Caller, Core, Event, Now, Settings, Submission};
 use darwin_proto::v1;
 use darwin_shared::ids::JobId;
+use darwin_shared::state::JobState;
 
-use super::{Progress, STATES, Scan};
+use super::{Progress, Scan};
 use crate::stores::{Ledger, MemoryLedger, encode};
 use crate::test_jobs as jobs;
 
@@ -98,9 +99,9 @@ fn a_state_that_does_not_exist_is_refused_and_the_others_are_named() {
         let refused =
             Scan::new(v1::ListJobsRequest { states, ..v1::ListJobsRequest::default() }).err().unwrap();
         assert_eq!(refused.code(), tonic::Code::InvalidArgument);
-        let named = STATES.iter().all(|state| refused.message().contains(state));
+        let named = JobState::NAMES.iter().all(|state| refused.message().contains(state));
         assert!(named && refused.message().contains(&format!("`{unknown}`")), "{refused}");
     }
-    let states = STATES.map(str::to_owned).to_vec();
+    let states = JobState::NAMES.map(str::to_owned).to_vec();
     assert!(Scan::new(v1::ListJobsRequest { states, ..v1::ListJobsRequest::default() }).is_ok());
 }
