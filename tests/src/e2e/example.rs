@@ -17,7 +17,7 @@ pub struct Example {
 }
 
 impl Example {
-    /// Copies the example from the product's sources at `sources`, with the branches `main`, [`SAME`] and one for each
+    /// Copies the example from the product's sources at `sources`, with the branches `main`, `same` and one for each
     /// change.
     pub fn create(sources: &Path, folder: PathBuf, plan: &str) -> Result<Self> {
         let from = sources.join("examples/orderbook");
