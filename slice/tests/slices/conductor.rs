@@ -181,9 +181,10 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        // `timeout` hands the signal on. The bench may have ended by itself.
+        self.leave();
+        // `timeout` hands the signal on, and a shell has the command on every machine. The bench may have ended by itself.
         if let Ok(None) = self.child.try_wait() {
-            let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+            let _ = Command::new("sh").args(["-c", &format!("kill {}", self.child.id())]).status();
         }
         let _ = self.child.wait();
     }
