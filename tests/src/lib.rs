@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod e2e;
+mod git;
 pub mod proc_fs;
 mod suite;
 mod world;

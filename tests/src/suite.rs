@@ -2,9 +2,10 @@
 //! that no test hangs on how fast the machine is.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
+
+use crate::git::{commit_all, git};
 
 /// The bench: 2,500 calls of about `$COST` microseconds, with noise of 1% from process to process.
 const BENCH: &str = r#"#!/bin/sh
@@ -58,12 +59,12 @@ impl Suite {
     pub fn create(folder: &Path, timeout: &str) -> Result<Self> {
         let suite = Self { folder: folder.join("repository") };
         std::fs::create_dir_all(&suite.folder)?;
-        suite.git(&["init", "-q", "-b", "main"])?;
+        git(&suite.folder, &["init", "-q", "-b", "main"])?;
         suite.write("darwin.toml", &DARWIN_TOML.replace("TIMEOUT", timeout))?;
         suite.write("bench.sh", BENCH)?;
         suite.write("check.sh", "test -e set-up && . ./cost && test \"$COST\" -gt 0\n")?;
         suite.write("cost", "COST=100\n")?;
-        suite.commit()?;
+        commit_all(&suite.folder)?;
         suite.branch("faster", "cost", "COST=80\n")?;
         suite.branch("slower", "cost", "COST=120\n")?;
         suite.branch("broken", "check.sh", "echo 'assert best_bid == 101' >&2; exit 1\n")?;
@@ -72,24 +73,13 @@ impl Suite {
 
     /// A branch on which one file is different.
     pub fn branch(&self, name: &str, file: &str, text: &str) -> Result<()> {
-        self.git(&["checkout", "-q", "-b", name, "main"])?;
+        git(&self.folder, &["checkout", "-q", "-b", name, "main"])?;
         self.write(file, text)?;
-        self.commit()?;
-        self.git(&["checkout", "-q", "main"])
+        commit_all(&self.folder)?;
+        git(&self.folder, &["checkout", "-q", "main"])
     }
 
     fn write(&self, file: &str, text: &str) -> Result<()> {
         Ok(std::fs::write(self.folder.join(file), text)?)
-    }
-
-    fn commit(&self) -> Result<()> {
-        self.git(&["add", "-A"])?;
-        self.git(&["-c", "user.name=e2e", "-c", "user.email=e2e@localhost", "commit", "-q", "-m", "change"])
-    }
-
-    fn git(&self, arguments: &[&str]) -> Result<()> {
-        let status = Command::new("git").args(arguments).current_dir(&self.folder).status();
-        ensure!(status.context("git is needed")?.success(), "git {arguments:?} failed");
-        Ok(())
     }
 }

@@ -62,6 +62,14 @@ pub struct Finished {
     pub stderr: String,
 }
 
+impl Finished {
+    /// The report of `--format json`: all of standard output but the line for machines.
+    pub fn json(&self) -> Result<serde_json::Value> {
+        let end = self.stdout.rfind('}').with_context(|| format!("no JSON: {self:?}"))?;
+        Ok(serde_json::from_str(&self.stdout[..=end])?)
+    }
+}
+
 impl From<Output> for Finished {
     fn from(output: Output) -> Self {
         Self {

@@ -14,7 +14,7 @@ use darwin_shared::spec::{
 };
 use tonic::transport::Channel;
 
-use super::report::{Aim, Line};
+use super::report::{Aim, Line, median};
 use super::stamp;
 use crate::World;
 use crate::proc_fs::{cpu_time, resident_bytes};
@@ -27,11 +27,6 @@ const SINGLES: usize = 200;
 const TURNS: usize = 3;
 /// What one job may take, on the busiest machine.
 const WITHIN: Duration = Duration::from_mins(1);
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
 
 fn quantile(values: &mut [f64], q: f64) -> f64 {
     values.sort_by(f64::total_cmp);

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use darwin_gate::plan::Question;
 
-use super::report::{Aim, Line};
+use super::report::{Aim, Line, median};
 use crate::World;
 use crate::e2e::Example;
 
@@ -52,18 +52,18 @@ pub fn plans() -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     for metric in METRICS {
         for (_, name) in PLANS {
-            let spread = spreads.get_mut(&(metric, name)).with_context(|| format!("no {metric}, {name}"))?;
-            let mut line = |what: &str, values: &mut Vec<f64>| {
+            let spread = spreads.get(&(metric, name)).with_context(|| format!("no {metric}, {name}"))?;
+            let mut line = |what: &str, values: &[f64]| {
                 let text = format!("{name} pairs: {what} of the log ratio of {metric}");
-                lines.push(Line::new(text, 100.0 * median(values), "%", Aim::None));
+                lines.push(Line::new(text, 100.0 * median(values.to_vec()), "%", Aim::None));
             };
-            line("robust sd", &mut spread.robust);
-            line("plain sd", &mut spread.plain);
+            line("robust sd", &spread.robust);
+            line("plain sd", &spread.plain);
         }
     }
     for percent in [2_u32, 5] {
         let needed = PLANS.map(|(_, name)| {
-            let robust = spreads.get_mut(&(METRICS[0], name)).map_or(f64::NAN, |s| median(&mut s.robust));
+            let robust = spreads.get(&(METRICS[0], name)).map_or(f64::NAN, |s| median(s.robust.clone()));
             let effect = (f64::from(percent) / 100.0).ln_1p();
             2.0 * f64::from(Question::usual(ALPHA, TESTS).pairs_needed(robust, effect))
         });
@@ -82,8 +82,7 @@ fn calibrate(world: &World, folder: &Path) -> Result<Vec<(String, f64, f64)>> {
     let arguments = ["measure", "--calibrate", "--pairs", PAIRS, "--format", "json"];
     let done = world.darwin_in(folder, &arguments)?;
     ensure!(done.code == 0, "a calibration failed: {}{}", done.stdout, done.stderr);
-    let end = done.stdout.rfind('}').context("a calibration without JSON")?;
-    let report: serde_json::Value = serde_json::from_str(&done.stdout[..=end])?;
+    let report = done.json()?;
     let series = report["series"].as_array().context("a calibration without series")?;
     series
         .iter()
@@ -93,9 +92,4 @@ fn calibrate(world: &World, folder: &Path) -> Result<Vec<(String, f64, f64)>> {
             Ok((metric, number("log_ratio_robust_sd")?, number("log_ratio_sd")?))
         })
         .collect()
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

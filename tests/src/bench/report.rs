@@ -42,6 +42,12 @@ impl Line {
     }
 }
 
+/// The upper median; no number without values.
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
 /// All numbers of one run.
 #[derive(Debug, Default)]
 pub struct Report {

@@ -108,8 +108,7 @@ pub fn run(settings: &Settings, mut heard: impl FnMut(Kind, &str)) -> Result<BTr
                 ["compare", "--baseline", "main", "--challenger", kind.branch(), "--format", "json"];
             let done = world.darwin_in(&example.folder, &arguments)?;
             let counts = all.entry(*kind).or_default();
-            let report: serde_json::Value = json_of(&done.stdout)
-                .with_context(|| format!("{}: no report: {}{}", kind.name(), done.stdout, done.stderr))?;
+            let report = done.json().with_context(|| kind.name())?;
             let verdict = &report["verdict"];
             match verdict["decision"].as_str().unwrap_or_default() {
                 "APPROVE" | "approve" => counts.approved += 1,
@@ -118,17 +117,11 @@ pub fn run(settings: &Settings, mut heard: impl FnMut(Kind, &str)) -> Result<BTr
                 other => bail!("{}: no verdict but {other:?}: {}{}", kind.name(), done.stdout, done.stderr),
             }
             let pairs = verdict["pairs"].as_u64().and_then(|pairs| u32::try_from(pairs).ok());
-            counts.pairs.push(pairs.context("a verdict without its pairs")?);
+            let pairs = pairs.context("a verdict without its pairs")?;
+            counts.pairs.push(pairs);
             counts.took.push(begin.elapsed());
-            let pairs = counts.pairs.last().copied().unwrap_or_default();
             heard(*kind, &format!("{}, {pairs} pairs", verdict["reason_text"].as_str().unwrap_or_default()));
         }
     }
     Ok(all)
-}
-
-/// The report: all of standard output but the line for machines.
-fn json_of(stdout: &str) -> Result<serde_json::Value> {
-    let end = stdout.rfind('}').context("no JSON")?;
-    Ok(serde_json::from_str(&stdout[..=end])?)
 }

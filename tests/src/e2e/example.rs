@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+
+use crate::git::{commit_all, git};
 
 /// The branch whose benches are those of `main`: only a line of its README is other.
 pub(super) const SAME: &str = "same";
@@ -32,30 +34,19 @@ impl Example {
         let suite = "[suite.hotpath]\n";
         ensure!(text.contains(suite), "the example's darwin.toml has no suite hotpath");
         std::fs::write(&toml, text.replace(suite, &format!("{suite}plan = \"{plan}\"\n")))?;
-        example.git(&["init", "-q", "-b", "main"])?;
-        example.commit()?;
-        example.git(&["switch", "-q", "-c", SAME])?;
+        git(&example.folder, &["init", "-q", "-b", "main"])?;
+        commit_all(&example.folder)?;
+        git(&example.folder, &["switch", "-q", "-c", SAME])?;
         let readme = example.folder.join("README.md");
         let text = std::fs::read_to_string(&readme)?;
         std::fs::write(&readme, format!("{text}\nNothing else is different on this branch.\n"))?;
-        example.commit()?;
+        commit_all(&example.folder)?;
         for change in CHANGES {
-            example.git(&["switch", "-q", "-c", change, "main"])?;
-            example.git(&["apply", &format!("changes/{change}.patch")])?;
-            example.commit()?;
+            git(&example.folder, &["switch", "-q", "-c", change, "main"])?;
+            git(&example.folder, &["apply", &format!("changes/{change}.patch")])?;
+            commit_all(&example.folder)?;
         }
-        example.git(&["switch", "-q", "main"])?;
+        git(&example.folder, &["switch", "-q", "main"])?;
         Ok(example)
-    }
-
-    fn commit(&self) -> Result<()> {
-        self.git(&["add", "-A"])?;
-        self.git(&["-c", "user.name=e2e", "-c", "user.email=e2e@localhost", "commit", "-q", "-m", "change"])
-    }
-
-    fn git(&self, arguments: &[&str]) -> Result<()> {
-        let status = Command::new("git").args(arguments).current_dir(&self.folder).status();
-        ensure!(status.context("git is needed")?.success(), "git {arguments:?} failed");
-        Ok(())
     }
 }
