@@ -16,7 +16,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::block::{Block, BlockError};
-use crate::bounds::{Boundaries, spending};
+use crate::bounds::{Boundaries, late_spending, spending};
 use crate::ledger::{Ledger, Roster};
 use crate::metric::SeriesKey;
 use crate::policy::{FIRST_LOOK_PAIRS, Policy, PolicyError};
@@ -319,7 +319,11 @@ impl<'a> LastLook<'a> {
     fn boundary(&self, alpha: f64) -> f64 {
         let planned = &self.policy.looks;
         let mut looks: Vec<u32> = planned.iter().take(self.earlier).copied().collect();
-        let mut spent: Vec<f64> = spending(planned, alpha).into_iter().take(self.earlier).collect();
+        let of_plan = match self.policy.score {
+            Score::Clipped => spending(planned, alpha),
+            Score::Adaptive => late_spending(planned, alpha),
+        };
+        let mut spent: Vec<f64> = of_plan.into_iter().take(self.earlier).collect();
         looks.push(self.pairs);
         spent.push(alpha);
         let boundaries = match self.policy.score {

@@ -6,6 +6,7 @@ use crate::block::{Block, BlockError, Evidence, Observation, Variant};
 use crate::guard;
 use crate::metric::{Better, LatencyStat, Metric, SeriesKey, Unit};
 use crate::policy::{MetricPolicy, Policy};
+use crate::score::Score;
 use crate::verdict::{Absent, Reason};
 
 /// In which rounds a bench or a series was there.
@@ -272,7 +273,18 @@ impl Roster {
 
     /// Whether the guard is wanted, and so many series share alpha that it could never fire.
     pub(crate) fn guard_is_too_small(&self, policy: &Policy) -> bool {
-        self.wants_guard(policy) && !guard::can_fire(policy.alpha / (self.gated.len() + 1) as f64)
+        self.wants_guard(policy) && !guard::can_fire(self.guard_alpha(policy))
+    }
+
+    /// The guard's part of alpha, spent at once at the last look.
+    pub(crate) fn guard_alpha(&self, policy: &Policy) -> f64 {
+        let weight = guard_weight(policy.score);
+        policy.alpha * weight / (self.gated.len() as f64 + weight)
+    }
+
+    /// How many equal tests share alpha on the side of REJECT: the series, and the guard by its weight.
+    pub(crate) fn weighted_tests(&self, policy: &Policy) -> f64 {
+        f64::from(self.series()) + if self.guard { guard_weight(policy.score) } else { 0.0 }
     }
 
     /// How many series are gated.
@@ -280,9 +292,20 @@ impl Roster {
         u32::try_from(self.gated.len()).unwrap_or(u32::MAX)
     }
 
-    /// How many tests share alpha on the side of REJECT: the series, and the guard.
+    /// How many tests there are on the side of REJECT: the series, and the guard. Plans take them for equal, which asks for
+    /// a few pairs too many.
     pub(crate) fn tests(&self) -> u32 {
         self.series().saturating_add(u32::from(self.guard))
+    }
+}
+
+/// What the guard weighs beside one series when alpha is shared. It answers a question that is asked seldom, and at a full
+/// share it cost the others up to five points of power (docs/decisions/0005-a-sharper-score.md); records of the first
+/// rule gave it that.
+const fn guard_weight(score: Score) -> f64 {
+    match score {
+        Score::Clipped => 1.0,
+        Score::Adaptive => 0.5,
     }
 }
 

@@ -54,10 +54,20 @@ impl Question {
         self.factor() * robust_sd / f64::from(pairs).sqrt()
     }
 
-    fn factor(self) -> f64 {
+    /// The chance to see a log effect in so many pairs, whatever `power` is: [`Question::pairs_needed`] solved for the power.
+    pub fn chance(self, robust_sd: f64, log_effect: f64, pairs: u32) -> f64 {
         let normal = Normal::standard();
-        let z_alpha = -normal.inverse_cdf(self.alpha / f64::from(self.tests.max(1)));
-        (z_alpha + normal.inverse_cdf(self.power)) * LOOKS_FACTOR
+        let distance = log_effect.abs() * f64::from(pairs).sqrt() / (LOOKS_FACTOR * robust_sd);
+        // Neither an effect nor noise: there is nothing to be seen.
+        if distance.is_nan() { 0.0 } else { normal.cdf(distance - self.z_alpha()) }
+    }
+
+    fn z_alpha(self) -> f64 {
+        -Normal::standard().inverse_cdf(self.alpha / f64::from(self.tests.max(1)))
+    }
+
+    fn factor(self) -> f64 {
+        (self.z_alpha() + Normal::standard().inverse_cdf(self.power)) * LOOKS_FACTOR
     }
 }
 
@@ -95,6 +105,20 @@ mod tests {
         let with = |power| Question { alpha: 0.01, tests: 1, power }.pairs_needed(0.03, 0.01);
         // ((2.3263 + z) * 1.2 * 3)^2 with z = 0, 0.8416, 1.2816, 2.3263.
         assert_eq!([with(0.5), with(0.8), with(0.9), with(0.99)], [71, 131, 169, 281]);
+    }
+
+    #[test]
+    fn the_chance_is_the_power_of_the_pairs_needed() {
+        for power in [0.5, 0.8, 0.9, 0.99] {
+            let question = Question { alpha: 0.01, tests: 3, power };
+            let chance = |pairs| question.chance(0.03, 0.01, pairs);
+            let needed = question.pairs_needed(0.03, 0.01);
+            assert!(chance(needed - 1) < power && power <= chance(needed) && chance(needed) < power + 0.01);
+        }
+        let question = Question::usual(0.01, 1);
+        assert!((question.chance(0.03, 0.0, 100) - 0.01).abs() < 1e-9, "no effect: the error");
+        assert!((question.chance(0.0, 0.01, 1) - 1.0).abs() < 1e-12);
+        assert!(question.chance(0.0, 0.0, 1).abs() < 1e-12);
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub(crate) fn judge(
     let z = |tests: f64| boundary(policy.alpha / tests.max(1.0));
     let reject = match policy.score {
         _ if policy.is_strict() => z(f64::from(roster.tests())),
-        Score::Clipped => z(f64::from(roster.tests())),
+        Score::Clipped => z(roster.weighted_tests(policy)),
         Score::Adaptive => shared_level(policy, ledger, roster, &z),
     };
     let level = |z| if policy.is_strict() { build_means::level(z, policy.builds) } else { z };
@@ -87,7 +87,7 @@ fn shared_level(policy: &Policy, ledger: &Ledger, roster: &Roster, z: &impl Fn(f
         benches.entry(&key.bench).or_default().push(pairs.scores(&series.effects, metric.floor.ln_1p()));
     }
     let correlations: Vec<f64> = benches.values().flat_map(|scores| family::tree(scores)).collect();
-    let tests = f64::from(roster.tests());
+    let tests = roster.weighted_tests(policy);
     let mut level = z(tests);
     // What the family is worth depends on the level and the other way round; the second step moves it by little.
     for _ in 0..WORTH_STEPS {

@@ -9,7 +9,7 @@ use crate::verdict::{Finding, FindingClass};
 
 /// The findings of the guard at the last look: one for each primary series whose worst tenth is proven worse.
 ///
-/// The guard is one test of `roster.tests()`, so it has that share of alpha, spent here at once.
+/// It has its part of alpha, spent here at once.
 pub(crate) fn slow_processes(policy: &Policy, ledger: &Ledger, roster: &Roster, seed: u64) -> Vec<Finding> {
     if !roster.guard {
         return Vec::new();
@@ -25,8 +25,7 @@ pub(crate) fn slow_processes(policy: &Policy, ledger: &Ledger, roster: &Roster, 
             watched.push((key, metric, series));
         }
     }
-    let alpha = policy.alpha / f64::from(roster.tests());
-    let fired = fires(&guarded, alpha, seed);
+    let fired = fires(&guarded, roster.guard_alpha(policy), seed);
     fired
         .into_iter()
         .filter_map(|at| watched.get(at).map(|(key, metric, s)| finding(key, *metric, s)))

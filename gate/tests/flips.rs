@@ -5,7 +5,7 @@
 mod common;
 
 use common::Noise;
-use darwin_gate::bounds::{Boundaries, spending};
+use darwin_gate::bounds::{Boundaries, late_spending};
 use darwin_gate::policy::default_looks;
 use darwin_gate::score::Pairs;
 
@@ -87,7 +87,7 @@ fn an_unplanned_last_look_keeps_the_error() {
     // The looks before the end keep what they spent of the plan to 40, and the last one spends the rest.
     let plan = default_looks(40);
     for alpha in [0.01, 0.01 / 3.0, 0.01 / 4.0] {
-        let planned = spending(&plan, alpha);
+        let planned = late_spending(&plan, alpha);
         for end in (11..40).filter(|end| !plan.contains(end)) {
             let (mut looks, mut spent): (Vec<u32>, Vec<f64>) =
                 plan.iter().copied().zip(planned.iter().copied()).filter(|(look, _)| *look < end).unzip();

@@ -3,8 +3,8 @@
 use darwin_gate::{Mode, Order, order};
 use rand::RngCore;
 use rand::seq::index;
-use rayon::prelude::*;
 
+use crate::gather::gather;
 use crate::jury::{Bench, JuryError, MEAN, Margins, P50, P99, block, policy, verdict};
 use crate::stream::{Purpose, stream};
 use crate::synthetic::Kept;
@@ -52,23 +52,15 @@ pub fn run(cell: u8, kept: &[Kept], seed: u64, families: u32) -> Result<Families
         });
         verdict(&policy, coin, blocks)
     };
-    let chunks: Vec<Families> = (0..families.div_ceil(CHUNK))
-        .into_par_iter()
-        .map(|chunk| {
-            let mut sum = Families::default();
-            for number in (chunk * CHUNK..families).take(CHUNK as usize) {
-                sum.same.note(&ask(number, 0.0)?, &[]);
-                sum.one_slower.note(&ask(number, 0.05)?, &[]);
-            }
-            Ok(sum)
-        })
-        .collect::<Result<_, JuryError>>()?;
-    let mut sum = Families::default();
-    for chunk in &chunks {
-        sum.same.add(&chunk.same);
-        sum.one_slower.add(&chunk.one_slower);
-    }
-    Ok(sum)
+    let add = |sum: &mut Families, other: Families| {
+        sum.same.add(&other.same);
+        sum.one_slower.add(&other.one_slower);
+    };
+    gather(families, CHUNK, add, |number, sum| {
+        sum.same.note(&ask(number, 0.0)?, &[]);
+        sum.one_slower.note(&ask(number, 0.05)?, &[]);
+        Ok(())
+    })
 }
 
 fn round_of(kept: &Kept, coin: u64, round: u32, change: f64) -> Round {

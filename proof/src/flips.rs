@@ -3,7 +3,7 @@
 //! Given the sizes `u_k` of the scores, the coin makes every pattern of signs equally likely. With sizes on a lattice
 //! the distribution of their sum is exact by dynamic programming: what crosses at a look leaves, the rest goes on.
 
-use darwin_gate::bounds::{Boundaries, spending};
+use darwin_gate::bounds::{Boundaries, late_spending};
 use darwin_gate::policy::default_looks;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -106,7 +106,7 @@ pub fn in_use() -> Vec<Boundary> {
             let planned = default_looks(40);
             let taken = planned.iter().filter(|look| **look < ended_at).count();
             let mut looks = planned[..taken].to_vec();
-            let mut spent = spending(&planned, alpha)[..taken].to_vec();
+            let mut spent = late_spending(&planned, alpha)[..taken].to_vec();
             looks.push(ended_at);
             spent.push(alpha);
             let bounds = Boundaries::with_unplanned_last(&looks, &spent);

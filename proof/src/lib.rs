@@ -12,6 +12,7 @@
 //! | [`jury`] | the gate under test |
 //! | [`peers`] | the rules of other tools |
 //! | [`synthetic`], [`recorded`], [`family`] | the trials |
+//! | [`gather`], [`calls`] | trials on all threads, and what rules call in them |
 //! | [`flips`] | the exact error of the boundaries |
 //! | [`extras`] | rare slow processes, rebuilt binaries, peeking |
 //! | [`golden`] | equality with the reference |
@@ -22,9 +23,11 @@
 //! | [`stream`] | seeded random numbers |
 
 pub mod bars;
+pub mod calls;
 pub mod extras;
 pub mod family;
 pub mod flips;
+pub mod gather;
 pub mod golden;
 pub mod jury;
 pub mod noise;

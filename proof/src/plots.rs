@@ -6,7 +6,7 @@ use crate::noise::Model;
 use crate::peers::RULES;
 use crate::results::Results;
 use crate::scenario::Scenario;
-use crate::synthetic::Calls;
+use crate::calls::Calls;
 use crate::tally::{Share, Tally};
 
 /// A plot, with its file's name.

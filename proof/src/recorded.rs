@@ -1,19 +1,19 @@
-//! The gate and its peers on windows of the recordings.
+//! The gate and its peers on rounds of the recordings.
 
 use std::collections::BTreeMap;
 
 use darwin_gate::{Mode, Policy};
-use rayon::prelude::*;
 
+use crate::calls::{Calls, add_own, add_peers, ask_peers, call_of};
+use crate::gather::gather;
 use crate::jury::{Bench, JuryError, MEAN, Margins, P50, P99, judge, mean_only, policy};
-use crate::peers::{RULES, Recorded};
-use crate::recordings::{Arm, Recording, WINDOW, Window};
+use crate::peers::Recorded;
+use crate::recordings::{Arm, Drawn, ROUNDS, Recording};
 use crate::stream::{Purpose, stream};
-use crate::synthetic::{Calls, call_of};
 use crate::tally::Tally;
 use crate::variants::Round;
 
-/// Windows in one piece of work.
+/// Trials in one piece of work.
 const CHUNK: u32 = 50;
 
 /// What differed in truth.
@@ -57,11 +57,11 @@ impl Case {
         }
     }
 
-    fn rounds(self, window: Window<'_>) -> Vec<Round> {
+    fn rounds(self, drawn: &Drawn<'_>) -> Vec<Round> {
         match self {
-            Self::Same => window.same().collect(),
-            Self::Slower(arm) => window.more_work(arm, false).collect(),
-            Self::Faster(arm) => window.more_work(arm, true).collect(),
+            Self::Same => drawn.same().collect(),
+            Self::Slower(arm) => drawn.more_work(arm, false).collect(),
+            Self::Faster(arm) => drawn.more_work(arm, true).collect(),
         }
     }
 }
@@ -74,7 +74,7 @@ pub const MAX_PAIRS: [u32; 2] = [40, 80];
 pub struct Outcome {
     /// The gate's verdicts, by the most pairs and the case.
     pub verdicts: BTreeMap<(u32, Case), Tally>,
-    /// By case: the calls of each rule of [`RULES`]; none of a rule that needs more than a recording has.
+    /// By case: the calls of each rule of [`crate::peers::RULES`]; none of a rule that needs more than a recording has.
     pub peers: BTreeMap<Case, Vec<Calls>>,
     /// By case: the calls of the gate when it is shown the mean and nothing else, in at most 40 pairs.
     pub mean_only: BTreeMap<Case, Calls>,
@@ -85,15 +85,8 @@ impl Outcome {
         for (cell, tally) in &other.verdicts {
             self.verdicts.entry(*cell).or_default().add(tally);
         }
-        for (case, calls) in other.peers {
-            let sums = self.peers.entry(case).or_insert_with(|| vec![Calls::default(); calls.len()]);
-            for (sum, more) in sums.iter_mut().zip(calls) {
-                sum.add(more);
-            }
-        }
-        for (case, calls) in other.mean_only {
-            self.mean_only.entry(case).or_default().add(calls);
-        }
+        add_peers(&mut self.peers, other.peers);
+        add_own(&mut self.mean_only, other.mean_only);
     }
 }
 
@@ -106,29 +99,18 @@ pub fn run(
     peers: bool,
 ) -> Result<Outcome, JuryError> {
     let court = Court::new()?;
-    let chunks: Vec<Outcome> = (0..trials.div_ceil(CHUNK))
-        .into_par_iter()
-        .map(|chunk| {
-            let mut outcome = Outcome::default();
-            for trial in (chunk * CHUNK..trials).take(CHUNK as usize) {
-                let window = recording.window(&mut stream(seed, Purpose::Window, cell, trial));
-                for case in Case::ALL {
-                    court.hear(window, case, &mut outcome)?;
-                }
-                if peers {
-                    for case in Case::PEERS {
-                        court.compare(window, case, (seed, cell, trial), &mut outcome)?;
-                    }
-                }
+    gather(trials, CHUNK, Outcome::add, |trial, outcome| {
+        let drawn = recording.draw(&mut stream(seed, Purpose::Rounds, cell, trial));
+        for case in Case::ALL {
+            court.hear(&drawn, case, outcome)?;
+        }
+        if peers {
+            for case in Case::PEERS {
+                court.compare(&drawn, case, (seed, cell, trial), outcome)?;
             }
-            Ok(outcome)
-        })
-        .collect::<Result<_, JuryError>>()?;
-    let mut sum = Outcome::default();
-    for chunk in chunks {
-        sum.add(chunk);
-    }
-    Ok(sum)
+        }
+        Ok(())
+    })
 }
 
 /// The policies, made once.
@@ -150,11 +132,11 @@ impl Court {
         })
     }
 
-    fn hear(&self, window: Window<'_>, case: Case, outcome: &mut Outcome) -> Result<(), JuryError> {
-        let rounds = case.rounds(window);
+    fn hear(&self, drawn: &Drawn<'_>, case: Case, outcome: &mut Outcome) -> Result<(), JuryError> {
+        let rounds = case.rounds(drawn);
         for (pairs, policy) in &self.policies {
             let rounds = rounds.iter().take(*pairs as usize).copied();
-            let verdict = judge(policy, window.coin(), &self.bench, rounds)?;
+            let verdict = judge(policy, drawn.coin(), &self.bench, rounds)?;
             outcome.verdicts.entry((*pairs, case)).or_default().note(&verdict, &[]);
         }
         Ok(())
@@ -162,26 +144,21 @@ impl Court {
 
     fn compare(
         &self,
-        window: Window<'_>,
+        drawn: &Drawn<'_>,
         case: Case,
         (seed, cell, trial): (u64, u8, u32),
         outcome: &mut Outcome,
     ) -> Result<(), JuryError> {
-        let rounds = case.rounds(window);
+        let rounds = case.rounds(drawn);
         let slots = Recorded::new(rounds.iter().copied());
         let mut rng = stream(seed, Purpose::Peers, cell, trial);
-        let sums = outcome.peers.entry(case).or_insert_with(|| vec![Calls::default(); RULES.len()]);
-        for (sum, rule) in sums.iter_mut().zip(&RULES) {
-            if let Some(call) = (rule.call)(&slots, &mut rng) {
-                sum.note(call);
-            }
-        }
+        ask_peers(outcome.peers.entry(case).or_default(), &slots, &mut rng);
         let rounds = rounds.into_iter().take(MAX_PAIRS[0] as usize);
-        let verdict = judge(&self.mean_policy, window.coin(), &self.mean_bench, rounds)?;
+        let verdict = judge(&self.mean_policy, drawn.coin(), &self.mean_bench, rounds)?;
         outcome.mean_only.entry(case).or_default().note(call_of(verdict.decision));
         Ok(())
     }
 }
 
-/// A window holds every job.
-const _: () = assert!(MAX_PAIRS[1] as usize <= WINDOW);
+/// A trial holds every job.
+const _: () = assert!(MAX_PAIRS[1] as usize <= ROUNDS);

@@ -1,4 +1,9 @@
-//! Recordings of real benches with real extra work, and random windows of them as trials.
+//! Recordings of real benches with real extra work, and random blocks of their rounds as trials.
+//!
+//! A trial is a job's worth of rounds: blocks of consecutive rounds from random places, put together (the moving-block
+//! bootstrap of Künsch, 1989). Inside a block the noise goes on as it was recorded; across blocks the trials differ. One
+//! piece of 80 rounds from 1,200 would give but 15 trials that do not overlap, and 4,000 of them would count whatever
+//! happened in one place again and again.
 //!
 //! The files and their columns are described in `proof/recordings/README.md`.
 
@@ -28,7 +33,11 @@ impl Arm {
 }
 
 /// Rounds in a trial.
-pub const WINDOW: usize = 80;
+pub const ROUNDS: usize = 80;
+/// Consecutive rounds in a block: the cube root of a recording's 1,200 rounds, the rate at which a block should grow for
+/// an estimate of a bias or variance (Hall, Horowitz & Jing 1995).
+const BLOCK: usize = 10;
+const _: () = assert!(ROUNDS.is_multiple_of(BLOCK));
 
 /// The files, in the order of the tables.
 const FILES: [(&str, &str, &str); 8] = [
@@ -55,8 +64,8 @@ pub enum RecordingError {
         /// What is wrong.
         what: &'static str,
     },
-    /// It has no window.
-    #[error("{name} has {rounds} rounds; a trial takes {WINDOW}")]
+    /// It has too few rounds for a trial.
+    #[error("{name} has {rounds} rounds; a trial takes {ROUNDS}")]
     Short {
         /// Which recording.
         name: String,
@@ -95,7 +104,7 @@ impl Recording {
                 parse_round(text).map_err(|what| RecordingError::Line { name: name.clone(), line, what })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        if rounds.len() < WINDOW {
+        if rounds.len() < ROUNDS {
             return Err(RecordingError::Short { name, rounds: rounds.len() });
         }
         Ok(Self { machine, workload, rounds })
@@ -106,10 +115,15 @@ impl Recording {
         format!("{} {}", self.machine, self.workload)
     }
 
-    /// Draws a window of [`WINDOW`] rounds at random, and the seed of its coin.
-    pub fn window(&self, rng: &mut ChaCha8Rng) -> Window<'_> {
-        let first = rng.random_range(0..=self.rounds.len() - WINDOW);
-        Window { rounds: &self.rounds[first..first + WINDOW], coin: rng.next_u64() }
+    /// Draws [`ROUNDS`] rounds in blocks from random places, and the seed of their coin.
+    pub fn draw(&self, rng: &mut ChaCha8Rng) -> Drawn<'_> {
+        let places = self.rounds.len() - BLOCK;
+        let mut rounds = Vec::with_capacity(ROUNDS);
+        while rounds.len() < ROUNDS {
+            let first = rng.random_range(0..=places);
+            rounds.extend(&self.rounds[first..first + BLOCK]);
+        }
+        Drawn { rounds, coin: rng.next_u64() }
     }
 }
 
@@ -135,13 +149,13 @@ fn parse_round(line: &str) -> Result<[Invocation; Arm::COUNT], &'static str> {
 }
 
 /// One trial on a recording.
-#[derive(Debug, Clone, Copy)]
-pub struct Window<'a> {
-    rounds: &'a [[Invocation; Arm::COUNT]],
+#[derive(Debug, Clone)]
+pub struct Drawn<'a> {
+    rounds: Vec<&'a [Invocation; Arm::COUNT]>,
     coin: u64,
 }
 
-impl Window<'_> {
+impl Drawn<'_> {
     /// The seed of the coin.
     pub fn coin(&self) -> u64 {
         self.coin
@@ -181,7 +195,7 @@ impl Window<'_> {
 
     fn with_coin(&self) -> impl Iterator<Item = (&[Invocation; Arm::COUNT], Order)> {
         let coin = self.coin;
-        (0u32..).zip(self.rounds).map(move |(number, round)| (round, order(coin, number)))
+        (0u32..).zip(&self.rounds).map(move |(number, round)| (*round, order(coin, number)))
     }
 }
 
@@ -228,14 +242,15 @@ mod tests {
     }
 
     #[test]
-    fn windows_relabel_and_do_not_invent() {
+    fn trials_relabel_and_do_not_invent() {
         let recording = &all().unwrap()[0];
-        let window = recording.window(&mut stream(1, Purpose::Window, 0, 0));
-        for (round, recorded) in window.same().zip(window.rounds) {
+        let drawn = recording.draw(&mut stream(1, Purpose::Rounds, 0, 0));
+        assert_eq!(drawn.rounds.len(), ROUNDS);
+        for (round, recorded) in drawn.same().zip(&drawn.rounds) {
             let pair = [round.baseline, round.challenger];
             assert!(recorded[..2].iter().all(|i| pair.contains(&i.values)));
         }
-        for (slower, faster) in window.more_work(Arm::More5, false).zip(window.more_work(Arm::More5, true)) {
+        for (slower, faster) in drawn.more_work(Arm::More5, false).zip(drawn.more_work(Arm::More5, true)) {
             assert_eq!((slower.baseline, slower.challenger), (faster.challenger, faster.baseline));
             assert_ne!(slower.order, faster.order);
         }

@@ -13,8 +13,8 @@ pub enum Purpose {
     Variants,
     /// Draws that a peer's rule makes (bootstraps).
     Peers,
-    /// Which window of a recording a trial is.
-    Window,
+    /// Which rounds of a recording a trial has.
+    Rounds,
     /// Which trials make up a family.
     Family,
     /// Shapes of scores for the exact error of the boundaries.
@@ -40,7 +40,7 @@ mod tests {
     #[test]
     fn streams_are_apart_and_replay() {
         let mut first = BTreeSet::new();
-        for purpose in [Purpose::Noise, Purpose::Variants, Purpose::Peers, Purpose::Window] {
+        for purpose in [Purpose::Noise, Purpose::Variants, Purpose::Peers, Purpose::Rounds] {
             for cell in 0..3 {
                 for trial in 0..3 {
                     let number = stream(1, purpose, cell, trial).next_u64();

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use darwin_gate::{Decision, Policy};
-use rayon::prelude::*;
+use darwin_gate::Policy;
 
+use crate::calls::{Calls, add_own, add_peers, ask_peers, call_of};
+use crate::gather::gather;
 use crate::jury::{Bench, JuryError, MEAN, Margins, P50, P99, judge, mean_only, policy};
 use crate::noise::{Model, SLOTS, Session};
-use crate::peers::{Call, RULES, Synthetic};
+use crate::peers::Synthetic;
 use crate::scenario::Scenario;
 use crate::stream::{Purpose, stream};
-use crate::tally::{Share, Tally};
+use crate::tally::Tally;
 use crate::variants::{Effect, Potential, Values};
 
 /// The most pairs of a synthetic job: all that a session has.
@@ -37,52 +38,6 @@ pub struct Plan {
     pub peers: bool,
     /// Whether the values are kept, for families of benches.
     pub keep: bool,
-}
-
-/// How often a rule called the challenger slower or faster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Calls {
-    /// Slower.
-    pub slower: u32,
-    /// Faster.
-    pub faster: u32,
-    /// Trials.
-    pub of: u32,
-}
-
-impl Calls {
-    /// Counts a call.
-    pub fn note(&mut self, call: Call) {
-        self.slower += u32::from(call == Call::Slower);
-        self.faster += u32::from(call == Call::Faster);
-        self.of += 1;
-    }
-
-    /// Adds more trials.
-    pub fn add(&mut self, other: Self) {
-        self.slower += other.slower;
-        self.faster += other.faster;
-        self.of += other.of;
-    }
-
-    /// The share of either call.
-    pub fn either(self) -> Share {
-        Share { count: self.slower + self.faster, of: self.of }
-    }
-
-    /// The share of `slower`.
-    pub fn slower(self) -> Share {
-        Share { count: self.slower, of: self.of }
-    }
-}
-
-/// What the gate says, in the words of the peers.
-pub fn call_of(decision: Decision) -> Call {
-    match decision {
-        Decision::Approve => Call::Faster,
-        Decision::Reject => Call::Slower,
-        Decision::Inconclusive => Call::Nothing,
-    }
 }
 
 /// What is kept of a trial for families: the values of every slot, and the challenger's factor there.
@@ -124,7 +79,7 @@ impl Kept {
 pub struct Outcome {
     /// The gate's verdicts.
     pub verdicts: BTreeMap<Scenario, Tally>,
-    /// By scenario: the calls of each rule of [`RULES`].
+    /// By scenario: the calls of each rule of [`crate::peers::RULES`].
     pub peers: BTreeMap<Scenario, Vec<Calls>>,
     /// By scenario: the calls of the gate when it is shown the mean and nothing else, like the peers.
     pub mean_only: BTreeMap<Scenario, Calls>,
@@ -137,15 +92,8 @@ impl Outcome {
         for (scenario, tally) in &other.verdicts {
             self.verdicts.entry(*scenario).or_default().add(tally);
         }
-        for (scenario, calls) in other.peers {
-            let sums = self.peers.entry(scenario).or_insert_with(|| vec![Calls::default(); calls.len()]);
-            for (sum, more) in sums.iter_mut().zip(calls) {
-                sum.add(more);
-            }
-        }
-        for (scenario, calls) in other.mean_only {
-            self.mean_only.entry(scenario).or_default().add(calls);
-        }
+        add_peers(&mut self.peers, other.peers);
+        add_own(&mut self.mean_only, other.mean_only);
         self.kept.extend(other.kept);
     }
 }
@@ -153,21 +101,7 @@ impl Outcome {
 /// Runs all trials of a model, on all threads of the current pool. The result does not depend on their number.
 pub fn run(model: Model, plan: &Plan) -> Result<Outcome, JuryError> {
     let court = Court::new(plan)?;
-    let chunks: Vec<Outcome> = (0..plan.trials.div_ceil(CHUNK))
-        .into_par_iter()
-        .map(|chunk| {
-            let mut outcome = Outcome::default();
-            for trial in (chunk * CHUNK..plan.trials).take(CHUNK as usize) {
-                court.hear(model, trial, plan, &mut outcome)?;
-            }
-            Ok(outcome)
-        })
-        .collect::<Result<_, JuryError>>()?;
-    let mut sum = Outcome::default();
-    for chunk in chunks {
-        sum.add(chunk);
-    }
-    Ok(sum)
+    gather(plan.trials, CHUNK, Outcome::add, |trial, outcome| court.hear(model, trial, plan, outcome))
 }
 
 /// The policies, made once.
@@ -203,13 +137,7 @@ impl Court {
             let mut rng = rng(Purpose::Peers);
             for scenario in PEER_SCENARIOS {
                 let slots = Synthetic::new(&potential, scenario.effect());
-                let sums =
-                    outcome.peers.entry(scenario).or_insert_with(|| vec![Calls::default(); RULES.len()]);
-                for (sum, rule) in sums.iter_mut().zip(&RULES) {
-                    if let Some(call) = (rule.call)(&slots, &mut rng) {
-                        sum.note(call);
-                    }
-                }
+                ask_peers(outcome.peers.entry(scenario).or_default(), &slots, &mut rng);
                 let rounds = potential.rounds(scenario.effect());
                 let verdict = judge(&self.mean_policy, potential.coin(), &self.mean_bench, rounds)?;
                 outcome.mean_only.entry(scenario).or_default().note(call_of(verdict.decision));

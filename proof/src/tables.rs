@@ -8,7 +8,8 @@ use crate::recorded::{self, Case};
 use crate::recordings::Arm;
 use crate::results::{Request, Results};
 use crate::scenario::Scenario;
-use crate::synthetic::{Calls, PEERS_EVERY};
+use crate::calls::Calls;
+use crate::synthetic::PEERS_EVERY;
 use crate::tally::Tally;
 
 /// A table, with the name of its place in the page.

@@ -162,7 +162,7 @@ impl Slots for Synthetic<'_> {
     }
 }
 
-/// A window of a recording: of every round, the mean of either side.
+/// A trial on a recording: of every round, the mean of either side.
 #[derive(Debug)]
 pub struct Recorded {
     baseline: Vec<f64>,
@@ -170,7 +170,7 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// The rounds of a window.
+    /// The rounds of a trial.
     pub fn new(rounds: impl Iterator<Item = crate::variants::Round>) -> Self {
         let (baseline, challenger) = rounds.map(|r| (r.baseline.mean, r.challenger.mean)).unzip();
         Self { baseline, challenger }
