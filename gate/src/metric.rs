@@ -89,8 +89,8 @@ impl fmt::Display for LatencyStat {
 
 /// What is compared between two variants.
 ///
-/// Text names: `latency.p50`, `latency.p99.9`, `latency.mean`, `throughput`, `memory.peak`,
-/// `instructions`, `custom.<name>` (smaller is better), `custom.<name>:bigger`, and `worst-tenth.<metric>`, which
+/// Text names: `latency.p50`, `latency.p99.9`, `latency.mean`, `throughput`, `memory.peak`, `cpu.time`, `page.faults`,
+/// `instructions`, `cycles`, `cache.misses`, `branch.misses`, `custom.<name>` (smaller is better), `custom.<name>:bigger`, and `worst-tenth.<metric>`, which
 /// only findings have.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Metric {
@@ -100,8 +100,18 @@ pub enum Metric {
     Throughput,
     /// Peak resident memory of the invocation.
     MemoryPeak,
+    /// Time on CPUs, in user mode and in the kernel together.
+    CpuTime,
+    /// Page faults, with and without I/O.
+    PageFaults,
     /// Instructions retired.
     Instructions,
+    /// CPU cycles.
+    Cycles,
+    /// Misses of the last cache.
+    CacheMisses,
+    /// Branches that were predicted wrongly.
+    BranchMisses,
     /// A metric that the bench names itself.
     Custom {
         /// The bench's name for it: not empty, no colon, no control characters.
@@ -120,7 +130,7 @@ pub enum MetricError {
     /// No metric has this name.
     #[error(
         "`{0}` is not a metric; known are latency.{{min,p50,p90,p99,p99.9,mean,max}}, throughput, \
-         memory.peak, instructions, and custom.NAME or custom.NAME:bigger"
+         memory.peak, cpu.time, page.faults, instructions, cycles, cache.misses, branch.misses, and custom.NAME or custom.NAME:bigger"
     )]
     Unknown(String),
     /// The part after `custom.` cannot be used.
@@ -148,7 +158,14 @@ impl Metric {
     /// Which direction of this metric is the good one.
     pub fn better(&self) -> Better {
         match self {
-            Self::Latency(_) | Self::MemoryPeak | Self::Instructions => Better::Smaller,
+            Self::Latency(_)
+            | Self::MemoryPeak
+            | Self::CpuTime
+            | Self::PageFaults
+            | Self::Instructions
+            | Self::Cycles
+            | Self::CacheMisses
+            | Self::BranchMisses => Better::Smaller,
             Self::Throughput => Better::Bigger,
             Self::Custom { better, .. } => *better,
             Self::WorstTenth(of) => of.better(),
@@ -170,7 +187,12 @@ impl fmt::Display for Metric {
             Self::Latency(stat) => write!(f, "latency.{stat}"),
             Self::Throughput => f.write_str("throughput"),
             Self::MemoryPeak => f.write_str("memory.peak"),
+            Self::CpuTime => f.write_str("cpu.time"),
+            Self::PageFaults => f.write_str("page.faults"),
             Self::Instructions => f.write_str("instructions"),
+            Self::Cycles => f.write_str("cycles"),
+            Self::CacheMisses => f.write_str("cache.misses"),
+            Self::BranchMisses => f.write_str("branch.misses"),
             Self::Custom { name, better: Better::Smaller } => write!(f, "custom.{name}"),
             Self::Custom { name, better: Better::Bigger } => write!(f, "custom.{name}:bigger"),
             Self::WorstTenth(of) => write!(f, "{WORST_TENTH}{of}"),
@@ -208,7 +230,12 @@ impl FromStr for Metric {
         match text {
             "throughput" => Ok(Self::Throughput),
             "memory.peak" => Ok(Self::MemoryPeak),
+            "cpu.time" => Ok(Self::CpuTime),
+            "page.faults" => Ok(Self::PageFaults),
             "instructions" => Ok(Self::Instructions),
+            "cycles" => Ok(Self::Cycles),
+            "cache.misses" => Ok(Self::CacheMisses),
+            "branch.misses" => Ok(Self::BranchMisses),
             _ => Err(MetricError::Unknown(text.to_owned())),
         }
     }
@@ -305,7 +332,8 @@ mod tests {
     #[test]
     fn names_round_trip() {
         let mut all: Vec<Metric> = LatencyStat::ALL.into_iter().map(Metric::Latency).collect();
-        all.extend([Metric::Throughput, Metric::MemoryPeak, Metric::Instructions]);
+        all.extend([Metric::Throughput, Metric::MemoryPeak, Metric::CpuTime, Metric::PageFaults]);
+        all.extend([Metric::Instructions, Metric::Cycles, Metric::CacheMisses, Metric::BranchMisses]);
         all.push(Metric::custom("orders.in.flight", Better::Smaller).unwrap());
         all.push(Metric::custom("fills", Better::Bigger).unwrap());
         all.extend(all.clone().into_iter().map(|metric| Metric::WorstTenth(Box::new(metric))));
@@ -335,6 +363,6 @@ mod tests {
         ] {
             assert!(bad.parse::<Metric>().is_err(), "{bad} was taken");
         }
-        insta::assert_snapshot!("latency.p98".parse::<Metric>().unwrap_err(), @"`latency.p98` is not a metric; known are latency.{min,p50,p90,p99,p99.9,mean,max}, throughput, memory.peak, instructions, and custom.NAME or custom.NAME:bigger");
+        insta::assert_snapshot!("latency.p98".parse::<Metric>().unwrap_err(), @"`latency.p98` is not a metric; known are latency.{min,p50,p90,p99,p99.9,mean,max}, throughput, memory.peak, cpu.time, page.faults, instructions, cycles, cache.misses, branch.misses, and custom.NAME or custom.NAME:bigger");
     }
 }

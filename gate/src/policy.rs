@@ -354,7 +354,12 @@ fn default_margin(metric: &Metric) -> Ratio {
         Metric::Latency(LatencyStat::Min | LatencyStat::P90 | LatencyStat::Mean | LatencyStat::Max)
         | Metric::Throughput
         | Metric::MemoryPeak
+        | Metric::CpuTime
+        | Metric::PageFaults
         | Metric::Instructions
+        | Metric::Cycles
+        | Metric::CacheMisses
+        | Metric::BranchMisses
         | Metric::Custom { .. } => Ratio::from_percent(2),
         Metric::WorstTenth(_) => WORST_TENTH_MARGIN,
     }
@@ -383,7 +388,7 @@ mod tests {
         let gated: Vec<String> = LatencyStat::ALL
             .into_iter()
             .map(Metric::Latency)
-            .chain([Metric::Throughput, Metric::MemoryPeak, Metric::Instructions])
+            .chain([Metric::Throughput, Metric::MemoryPeak, Metric::CpuTime, Metric::Instructions])
             .filter(|m| policy.for_metric(m).0.gated)
             .map(|m| m.to_string())
             .collect();

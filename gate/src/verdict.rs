@@ -257,7 +257,12 @@ fn of_which(metric: &Metric) -> &Metric {
         Metric::Latency(_)
         | Metric::Throughput
         | Metric::MemoryPeak
+        | Metric::CpuTime
+        | Metric::PageFaults
         | Metric::Instructions
+        | Metric::Cycles
+        | Metric::CacheMisses
+        | Metric::BranchMisses
         | Metric::Custom { .. } => metric,
     }
 }

@@ -52,6 +52,7 @@ fn spec() -> v1::JobSpec {
         attempts: 3,
         seed: 7,
         plan: "auto".to_owned(),
+        layout: "fixed".to_owned(),
     }
 }
 
@@ -74,9 +75,12 @@ fn round() -> v1::RoundResult {
             wall_ns: 1,
             usage: Some(v1::Usage::default()),
             samples: bytes::Bytes::new(),
+            image: String::new(),
         }],
         pairing: None,
         warm_ups: vec![],
+        voids: None,
+        probes: vec![],
     }
 }
 
@@ -211,25 +215,33 @@ fn of_updates() {
                 update.event = Some(Event::Refused(v1::Refusal { cause }));
             },
             |update| {
-                let running = v1::AttemptRunning { cpus: "3-1".to_owned(), isolation: "fifo".to_owned() };
+                let running = v1::AttemptRunning {
+                    cpus: "3-1".to_owned(),
+                    isolation: "fifo".to_owned(),
+                    ..v1::AttemptRunning::default()
+                };
                 update.event = Some(Event::Running(running));
             },
             |update| {
-                let running = v1::AttemptRunning { cpus: "1".to_owned(), isolation: "perfect".to_owned() };
+                let running = v1::AttemptRunning {
+                    cpus: "1".to_owned(),
+                    isolation: "perfect".to_owned(),
+                    ..v1::AttemptRunning::default()
+                };
                 update.event = Some(Event::Running(running));
             },
-            |update| update.event = Some(Event::Ended(v1::AttemptEnd { how: None })),
+            |update| update.event = Some(Event::Ended(v1::AttemptEnd { how: None, disturbed: None })),
             |update| {
                 let how = Some(v1::attempt_end::How::Cancelled(false));
-                update.event = Some(Event::Ended(v1::AttemptEnd { how }));
+                update.event = Some(Event::Ended(v1::AttemptEnd { how, disturbed: None }));
             },
             |update| {
                 let how = Some(v1::attempt_end::How::Box("x".repeat(1 << 20)));
-                update.event = Some(Event::Ended(v1::AttemptEnd { how }));
+                update.event = Some(Event::Ended(v1::AttemptEnd { how, disturbed: None }));
             },
             |update| {
                 let how = Some(v1::attempt_end::How::Failed(v1::Failure::default()));
-                update.event = Some(Event::Ended(v1::AttemptEnd { how }));
+                update.event = Some(Event::Ended(v1::AttemptEnd { how, disturbed: None }));
             },
         ],
     );
@@ -318,17 +330,20 @@ fn of_what_agents_say_of_themselves() {
             |facts| facts.housekeeping_cpus = "0-99999".to_owned(),
             |facts| facts.hostname = "\u{1b}]0;x\u{7}".to_owned(),
             |facts| facts.kernel = "6".repeat(1000),
+            |facts| facts.tier = "bare".to_owned(),
             |facts| facts.labels = (0..1000).map(|n| (n.to_string(), String::new())).collect(),
         ],
     );
     let reading = v1::Reading { name: "turbo".to_owned(), status: "ok".to_owned(), ..v1::Reading::default() };
-    let report = v1::SensorReport { status: "ok".to_owned(), readings: vec![reading] };
+    let report =
+        v1::SensorReport { status: "ok".to_owned(), readings: vec![reading], ..v1::SensorReport::default() };
     let of_reports = refusals::<_, SensorReport>(
         &report,
         &[
             |report| report.status = "fine".to_owned(),
             |report| report.readings[0].status = String::new(),
             |report| report.readings = vec![report.readings[0].clone(); 1000],
+            |report| report.refuses = "x".repeat(1 << 20),
         ],
     );
     let told = format!("{of_facts}\n{of_reports}");

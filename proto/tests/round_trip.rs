@@ -12,6 +12,7 @@ use darwin_shared::round::RoundResult;
 use darwin_shared::spec::JobSpec;
 use darwin_shared::state::{MeasuredSeries, Outcome, RefusalCause};
 use darwin_shared::usage::Usage;
+use darwin_shared::used::Used;
 use proptest::prelude::*;
 use prost::Message;
 
@@ -58,6 +59,11 @@ proptest! {
     fn an_epoch_and_usage(epoch in domain::epoch(), usage in domain::usage()) {
         prop_assert_eq!(Epoch::from(v1::Epoch::from(epoch)), epoch);
         prop_assert_eq!(Usage::from(v1::Usage::from(usage)), usage);
+    }
+
+    #[test]
+    fn what_sides_used(used in domain::used()) {
+        prop_assert_eq!(Used::try_from(v1::Used::from(used.clone())).unwrap(), used);
     }
 
     /// The agent's spool keeps rounds as lines of JSON.

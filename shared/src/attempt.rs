@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{AttemptId, Epoch};
 use crate::state::{Failure, RefusalCause, Stage};
+use crate::void::VoidRounds;
 
 /// How an attempt ended on the agent's side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +14,13 @@ pub enum AttemptEnd {
     Completed {
         /// How many are in the spool.
         rounds: u32,
+    },
+    /// The box did not come to rest: its rounds were void too often.
+    Disturbed {
+        /// How many are in the spool.
+        rounds: u32,
+        /// The void measurements of the round that was given up.
+        voids: VoidRounds,
     },
     /// The candidate failed.
     Failed(Failure),
@@ -34,12 +42,16 @@ pub enum AttemptEvent {
     Staging(Stage),
     /// Staged, waiting for cores.
     Ready,
-    /// Rounds begin.
+    /// Rounds begin, or one of them was void.
     Running {
         /// CPUs that the benches run on, as a list like `1,3-4`.
         cpus: String,
         /// The isolation that took effect, in a word: `isolated`, `cpuset`, `fifo`, `affinity`, `none`.
         isolation: String,
+        /// What was read back of the benches and done for them, in a line; empty from an agent that does not tell.
+        placement: String,
+        /// The void measurements of the round in progress, so far.
+        voids: VoidRounds,
     },
     /// It is over on the agent's side.
     Ended(AttemptEnd),

@@ -13,6 +13,8 @@ use crate::ids::PoolName;
 
 /// The most labels of an agent or a job: each is compared in matching.
 pub const MAX_LABELS: usize = 64;
+/// The label that every agent has: its id. A job that asks for it runs on that box or nowhere.
+pub const AGENT_LABEL: &str = "darwin.agent";
 /// The longest name or value of a label, in characters.
 pub const MAX_LABEL_CHARS: usize = 100;
 
@@ -43,13 +45,71 @@ pub struct AgentFacts {
     pub incarnation: String,
     /// The box's boot id: changes with every start of the box.
     pub boot_id: String,
+    /// What its numbers are good for.
+    #[serde(default)]
+    pub tier: Tier,
+    /// The version of the Docker daemon by which it runs images; none if it runs none.
+    #[serde(default)]
+    pub docker: Option<String>,
 }
 
 impl AgentFacts {
     /// What of the box a calibration depends on, in words: another text means that the noise may be another.
     pub fn fingerprint(&self) -> String {
-        let Self { hostname, cpu_model, kernel, lease_cpus, isolation, .. } = self;
-        format!("{hostname}: {cpu_model}, kernel {kernel}, CPUs {lease_cpus}, isolation {isolation}")
+        let Self { hostname, cpu_model, kernel, lease_cpus, isolation, tier, .. } = self;
+        let tier = match tier {
+            // What was calibrated before there were tiers says nothing of one.
+            Tier::Dev => String::new(),
+            Tier::BareMetalIsolated | Tier::Shielded => format!(", tier {tier}"),
+        };
+        format!("{hostname}: {cpu_model}, kernel {kernel}, CPUs {lease_cpus}, isolation {isolation}{tier}")
+    }
+}
+
+/// What a box's numbers are good for: what its sensor asks of it, and which results may stand beside each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tier {
+    /// Bare metal whose leased cores the kernel leaves alone.
+    #[serde(alias = "bare-metal")]
+    BareMetalIsolated,
+    /// Leased cores that are kept quiet, on a box that may do more than that.
+    Shielded,
+    /// A laptop or virtual machine: the sensor tells, and stops only what cannot work.
+    #[default]
+    Dev,
+}
+
+impl Tier {
+    /// All of them, the strictest first.
+    pub const ALL: &[Self] = &[Self::BareMetalIsolated, Self::Shielded, Self::Dev];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BareMetalIsolated => "bare-metal-isolated",
+            Self::Shielded => "shielded",
+            Self::Dev => "dev",
+        }
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Tier {
+    type Err = UnknownWord;
+
+    /// Reads the word; `bare-metal` is the older word for the first.
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        let text = if text == "bare-metal" { "bare-metal-isolated" } else { text };
+        Self::ALL.iter().copied().find(|tier| tier.as_str() == text).ok_or_else(|| UnknownWord {
+            text: crate::text::plain(text, 40),
+            known: "`bare-metal-isolated`, `shielded`, `dev`",
+        })
     }
 }
 
@@ -173,6 +233,10 @@ pub struct SensorReport {
     pub status: SensorStatus,
     /// Check by check.
     pub readings: Vec<Reading>,
+    /// Why the box's own policy lets nothing be measured here until somebody mends it, with what mends it; none if it
+    /// measures, or will again by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refuses: Option<String>,
 }
 
 impl SensorReport {
@@ -186,7 +250,7 @@ impl SensorReport {
         } else {
             SensorStatus::Ok
         };
-        Self { status, readings }
+        Self { status, readings, refuses: None }
     }
 }
 
@@ -242,6 +306,16 @@ mod tests {
         for status in SensorStatus::ALL {
             assert_eq!(status.to_string().parse(), Ok(*status));
         }
+        for tier in Tier::ALL {
+            assert_eq!(tier.to_string().parse(), Ok(*tier));
+            assert_eq!(serde_json::to_string(tier).unwrap(), format!("\"{tier}\""));
+        }
+        for old in [r#""bare-metal""#, r#""bare-metal-isolated""#] {
+            assert_eq!(serde_json::from_str::<Tier>(old).unwrap(), Tier::BareMetalIsolated);
+        }
+        assert_eq!("bare-metal".parse(), Ok(Tier::BareMetalIsolated));
+        let refused = "bare".parse::<Tier>().unwrap_err();
+        assert_eq!(refused.to_string(), "`bare` is not one of `bare-metal-isolated`, `shielded`, `dev`");
         let refused = "perfect\u{1b}[2J".parse::<SensorStatus>().unwrap_err();
         assert_eq!(refused.to_string(), "`perfect[2J` is not one of `ok`, `degraded`, `down`");
     }

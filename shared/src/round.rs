@@ -9,8 +9,10 @@ use darwin_gate::{Observation, SeriesKey};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AttemptId, Digest, Epoch};
+use crate::probe::RoundProbe;
 use crate::spec::Arm;
 use crate::usage::Usage;
+use crate::void::VoidRounds;
 
 /// One interleaved block: every variant was invoked in it once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +30,12 @@ pub struct RoundResult {
     /// Benches whose first calls were left out as warm-up, or that are not steady.
     #[serde(default)]
     pub warm_ups: Vec<WarmUp>,
+    /// Measurements of this very round that were void before this one counted.
+    #[serde(default)]
+    pub voids: VoidRounds,
+    /// Probes of the box that were made just before and after it.
+    #[serde(default)]
+    pub probes: Vec<RoundProbe>,
 }
 
 /// How the two processes of a pair were run.
@@ -83,6 +91,9 @@ pub struct Invocation {
     pub usage: Usage,
     /// The digest of the samples in `darwin-samples/1`, if they were kept.
     pub samples: Option<Digest>,
+    /// The id of the image that it ran in, `sha256:…`; none for a process.
+    #[serde(default)]
+    pub image: Option<String>,
 }
 
 /// Observations as a list of pairs: a JSON object takes only text for its keys.

@@ -6,15 +6,20 @@
 //! Attempt  Granted -> Accepted -> Staging -> Ready -> Running(round) -> Reporting -> Closed
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use darwin_gate::{SeriesKey, Unit, Verdict};
 use serde::{Deserialize, Serialize};
 
+use crate::fleet::Tier;
 use crate::ids::{AgentId, Epoch};
+use crate::probe::BoxWatch;
 use crate::round::Pairing;
 use crate::spec::Arm;
+use crate::used::Used;
+use crate::void::VoidRounds;
 
 /// A step of an attempt that can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -231,6 +236,24 @@ pub struct AttemptRecord {
     /// How its pairs were run, once it ended; none if it had none.
     #[serde(default)]
     pub pairing: Option<Pairing>,
+    /// What its agent's numbers were good for when it was granted; none if it was granted before that was written down.
+    #[serde(default)]
+    pub tier: Option<Tier>,
+    /// The ids of the images that its benches ran in, once it ended; empty for processes.
+    #[serde(default)]
+    pub images: BTreeMap<Arm, String>,
+    /// Its void rounds, once it ended.
+    #[serde(default)]
+    pub voids: VoidRounds,
+    /// What the processes of each side used, once it ended; empty if none was measured.
+    #[serde(default)]
+    pub used: Vec<Used>,
+    /// What probes saw of its box, once it ended.
+    #[serde(default)]
+    pub probes: BoxWatch,
+    /// The isolation that took effect, what was read back of its benches and done for them, once it ended.
+    #[serde(default)]
+    pub placement: String,
 }
 
 /// One measured series of a variant, summed up over its invocations.

@@ -6,6 +6,7 @@ use darwin_shared::fleet::IsolationLevel;
 use darwin_shared::state::RefusalCause;
 
 use super::text::{to_words, words};
+use super::void::{voids, voids_to_wire};
 use super::{ConvertError, attempt_id, epoch, required, stage};
 use crate::v1;
 
@@ -48,10 +49,11 @@ impl TryFrom<v1::attempt_update::Event> for AttemptEvent {
 }
 
 fn running_event(running: v1::AttemptRunning) -> Result<AttemptEvent, ConvertError> {
-    let v1::AttemptRunning { cpus, isolation } = running;
+    let v1::AttemptRunning { cpus, isolation, voids: void, placement } = running;
     cpu_list("cpus", &cpus)?;
     isolation.parse::<IsolationLevel>().map_err(|why| ConvertError::because("isolation", why))?;
-    Ok(AttemptEvent::Running { cpus, isolation })
+    let placement = words("placement", placement)?;
+    Ok(AttemptEvent::Running { cpus, isolation, placement, voids: voids("voids", void)? })
 }
 
 /// The longest list of CPUs, in bytes: every second of 1,024 CPUs, written one by one, takes less.
@@ -73,8 +75,9 @@ impl From<AttemptEvent> for v1::attempt_update::Event {
             AttemptEvent::Refused(cause) => Self::Refused(cause.into()),
             AttemptEvent::Staging(stage) => Self::Staging(v1::Stage::from(stage).into()),
             AttemptEvent::Ready => Self::Ready(v1::AttemptReady {}),
-            AttemptEvent::Running { cpus, isolation } => {
-                Self::Running(v1::AttemptRunning { cpus, isolation })
+            AttemptEvent::Running { cpus, isolation, placement, voids } => {
+                let (placement, voids) = (to_words(placement), voids_to_wire(voids));
+                Self::Running(v1::AttemptRunning { cpus, isolation, voids, placement })
             }
             AttemptEvent::Ended(end) => Self::Ended(end.into()),
         }
@@ -125,7 +128,10 @@ impl TryFrom<v1::AttemptEnd> for AttemptEnd {
     fn try_from(end: v1::AttemptEnd) -> Result<Self, ConvertError> {
         use v1::attempt_end::How;
         Ok(match required("how", end.how)? {
-            How::CompletedRounds(rounds) => Self::Completed { rounds },
+            How::CompletedRounds(rounds) => match end.disturbed {
+                Some(_) => Self::Disturbed { rounds, voids: voids("disturbed", end.disturbed)? },
+                None => Self::Completed { rounds },
+            },
             How::Failed(failure) => {
                 Self::Failed(failure.try_into().map_err(|e: ConvertError| e.within("failed"))?)
             }
@@ -140,10 +146,15 @@ impl From<AttemptEnd> for v1::AttemptEnd {
         use v1::attempt_end::How;
         let how = match end {
             AttemptEnd::Completed { rounds } => How::CompletedRounds(rounds),
+            // Whoever does not know of void rounds judges by those that were measured.
+            AttemptEnd::Disturbed { rounds, voids } => {
+                let how = Some(How::CompletedRounds(rounds));
+                return Self { how, disturbed: Some(voids.into()) };
+            }
             AttemptEnd::Failed(failure) => How::Failed(failure.into()),
             AttemptEnd::Box(why) => How::Box(to_words(why)),
             AttemptEnd::Cancelled => How::Cancelled(true),
         };
-        Self { how: Some(how) }
+        Self { how: Some(how), disturbed: None }
     }
 }

@@ -1,6 +1,6 @@
 //! What agents say of themselves.
 
-use darwin_shared::fleet::{AgentFacts, Reading, SensorReport};
+use darwin_shared::fleet::{AgentFacts, Reading, SensorReport, Tier};
 use darwin_shared::ids::PoolName;
 
 use super::ConvertError;
@@ -30,6 +30,8 @@ impl TryFrom<v1::AgentFacts> for AgentFacts {
             isolation: facts.isolation.parse().map_err(|why| ConvertError::because("isolation", why))?,
             incarnation: short("incarnation", facts.incarnation)?,
             boot_id: short("boot_id", facts.boot_id)?,
+            tier: tier("tier", &facts.tier)?,
+            docker: Some(short("docker", facts.docker)?).filter(|version| !version.is_empty()),
         })
     }
 }
@@ -50,15 +52,25 @@ impl From<AgentFacts> for v1::AgentFacts {
             isolation,
             incarnation: to_short(&facts.incarnation),
             boot_id: to_short(&facts.boot_id),
+            tier: facts.tier.to_string(),
+            docker: facts.docker.as_deref().map(to_short).unwrap_or_default(),
         }
     }
+}
+
+/// A tier's word; a peer that says none is of a time when all were what is `dev` now.
+fn tier(field: &str, word: &str) -> Result<Tier, ConvertError> {
+    if word.is_empty() {
+        return Ok(Tier::default());
+    }
+    word.parse().map_err(|why| ConvertError::because(field, why))
 }
 
 impl TryFrom<v1::SensorReport> for SensorReport {
     type Error = ConvertError;
 
     fn try_from(report: v1::SensorReport) -> Result<Self, ConvertError> {
-        let v1::SensorReport { status, readings } = report;
+        let v1::SensorReport { status, readings, refuses } = report;
         if readings.len() > MAX_READINGS {
             let why = format!("has {} entries; at most {MAX_READINGS} are taken", readings.len());
             return Err(ConvertError::new("readings", why));
@@ -67,15 +79,17 @@ impl TryFrom<v1::SensorReport> for SensorReport {
         let readings = readings.into_iter().enumerate().map(|(index, reading)| {
             Reading::try_from(reading).map_err(|error| error.within(format!("readings[{index}]")))
         });
-        Ok(Self { status, readings: readings.collect::<Result<_, _>>()? })
+        let refuses = words("refuses", refuses)?;
+        let readings = readings.collect::<Result<_, _>>()?;
+        Ok(Self { status, readings, refuses: Some(refuses).filter(|why| !why.is_empty()) })
     }
 }
 
 impl From<SensorReport> for v1::SensorReport {
     fn from(report: SensorReport) -> Self {
-        let SensorReport { status, readings } = report;
+        let SensorReport { status, readings, refuses } = report;
         let readings = readings.into_iter().take(MAX_READINGS).map(Into::into).collect();
-        Self { status: status.to_string(), readings }
+        Self { status: status.to_string(), readings, refuses: to_words(refuses.unwrap_or_default()) }
     }
 }
 

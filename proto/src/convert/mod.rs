@@ -11,9 +11,12 @@ mod attempt;
 mod error;
 mod fleet;
 mod outcome;
+mod probe;
 mod round;
 mod spec;
 mod text;
+mod usage;
+mod void;
 
 use std::time::Duration;
 
@@ -23,7 +26,9 @@ use darwin_shared::state::Stage;
 
 pub use error::ConvertError;
 pub use outcome::{POLICY_SCHEMA, VERDICT_SCHEMA};
+pub use probe::read_probe;
 pub use text::{MAX_LOG_TAIL_BYTES, MAX_PATH_BYTES, MAX_SHORT_CHARS, MAX_WORDS_BYTES};
+pub use void::voids_to_wire;
 
 use crate::v1;
 

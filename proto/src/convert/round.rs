@@ -7,9 +7,10 @@ use darwin_gate::mser::WarmUp;
 use darwin_gate::{Evidence, Metric, Observation, SeriesKey, Unit};
 use darwin_shared::formats::MAX_NAME_CHARS;
 use darwin_shared::round::{Invocation, Pairing, RoundResult};
-use darwin_shared::usage::Usage;
 
-use super::text::{to_words, words};
+use super::probe::read_probes;
+use super::text::{short, to_short, to_words, words};
+use super::void::{voids, voids_to_wire};
 use super::{ConvertError, arm, attempt_id, digest, digest_bytes, epoch, required};
 use crate::v1;
 
@@ -22,7 +23,16 @@ impl TryFrom<v1::RoundResult> for RoundResult {
     type Error = ConvertError;
 
     fn try_from(result: v1::RoundResult) -> Result<Self, ConvertError> {
-        let v1::RoundResult { attempt_id: id, epoch: fence, round, invocations, pairing, warm_ups } = result;
+        let v1::RoundResult {
+            attempt_id: id,
+            epoch: fence,
+            round,
+            invocations,
+            pairing,
+            warm_ups,
+            voids: void,
+            probes,
+        } = result;
         let count = invocations.len();
         if count == 0 || count > MAX_INVOCATIONS {
             let why = format!("has {count} entries; a round has one of each variant, so 1 or 2");
@@ -45,6 +55,8 @@ impl TryFrom<v1::RoundResult> for RoundResult {
             invocations,
             pairing: pairing.map(Pairing::try_from).transpose().map_err(|error| error.within("pairing"))?,
             warm_ups: warm_ups.into_iter().map(warm_up).collect::<Result<_, _>>()?,
+            voids: voids("voids", void)?,
+            probes: read_probes("probes", probes)?,
         })
     }
 }
@@ -68,7 +80,7 @@ impl From<WarmUp> for v1::WarmUp {
 
 impl From<RoundResult> for v1::RoundResult {
     fn from(result: RoundResult) -> Self {
-        let RoundResult { attempt, epoch, round, invocations, pairing, warm_ups } = result;
+        let RoundResult { attempt, epoch, round, invocations, pairing, warm_ups, voids, probes } = result;
         Self {
             attempt_id: attempt.to_string(),
             epoch: Some(epoch.into()),
@@ -76,6 +88,8 @@ impl From<RoundResult> for v1::RoundResult {
             invocations: invocations.into_iter().map(Into::into).collect(),
             pairing: pairing.map(Into::into),
             warm_ups: warm_ups.into_iter().map(Into::into).collect(),
+            voids: voids_to_wire(voids),
+            probes: probes.iter().map(v1::BoxProbe::from).collect(),
         }
     }
 }
@@ -111,7 +125,7 @@ impl TryFrom<v1::Invocation> for Invocation {
     type Error = ConvertError;
 
     fn try_from(invocation: v1::Invocation) -> Result<Self, ConvertError> {
-        let v1::Invocation { arm: side, observations, wall_ns, usage, samples } = invocation;
+        let v1::Invocation { arm: side, observations, wall_ns, usage, samples, image } = invocation;
         if observations.len() > MAX_OBSERVATIONS {
             let why = format!("has {} entries; at most {MAX_OBSERVATIONS} are taken", observations.len());
             return Err(ConvertError::new("observations", why));
@@ -131,13 +145,14 @@ impl TryFrom<v1::Invocation> for Invocation {
             wall: Duration::from_nanos(wall_ns),
             usage: required("usage", usage)?.into(),
             samples: if samples.is_empty() { None } else { Some(digest("samples", &samples)?) },
+            image: Some(short("image", image)?).filter(|id| !id.is_empty()),
         })
     }
 }
 
 impl From<Invocation> for v1::Invocation {
     fn from(invocation: Invocation) -> Self {
-        let Invocation { arm, observations, wall, usage, samples } = invocation;
+        let Invocation { arm, observations, wall, usage, samples, image } = invocation;
         Self {
             arm: v1::Arm::from(arm).into(),
             observations: observations.into_iter().map(Into::into).collect(),
@@ -145,6 +160,7 @@ impl From<Invocation> for v1::Invocation {
             wall_ns: u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX),
             usage: Some(usage.into()),
             samples: samples.as_ref().map(digest_bytes).unwrap_or_default(),
+            image: image.as_deref().map(to_short).unwrap_or_default(),
         }
     }
 }
@@ -227,33 +243,5 @@ const fn evidence_word(evidence: Evidence) -> &'static str {
         Evidence::B => "B",
         Evidence::C => "C",
         Evidence::D => "D",
-    }
-}
-
-impl From<v1::Usage> for Usage {
-    fn from(usage: v1::Usage) -> Self {
-        Self {
-            user_ns: usage.user_ns,
-            system_ns: usage.system_ns,
-            peak_rss_bytes: usage.peak_rss_bytes,
-            voluntary_switches: usage.voluntary_switches,
-            involuntary_switches: usage.involuntary_switches,
-            minor_faults: usage.minor_faults,
-            major_faults: usage.major_faults,
-        }
-    }
-}
-
-impl From<Usage> for v1::Usage {
-    fn from(usage: Usage) -> Self {
-        Self {
-            user_ns: usage.user_ns,
-            system_ns: usage.system_ns,
-            peak_rss_bytes: usage.peak_rss_bytes,
-            voluntary_switches: usage.voluntary_switches,
-            involuntary_switches: usage.involuntary_switches,
-            minor_faults: usage.minor_faults,
-            major_faults: usage.major_faults,
-        }
     }
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use darwin_gate::Policy;
 use darwin_shared::formats::Format;
 use darwin_shared::ids::{PoolName, ProjectName, SuiteName};
+use darwin_shared::image::{Image, ImageName};
 use darwin_shared::spec::{
-    Budget, Command, CoreRequest, Exclusive, Isolation, JobSpec, MAX_BUDGET, MAX_COMMAND_BYTES, MAX_TIMEOUT,
-    PairPlan, Scheduler, Source, SpecError, Step, Steps, Variant, Work,
+    Budget, Command, CoreRequest, Exclusive, Isolation, JobSpec, Layout, MAX_BUDGET, MAX_COMMAND_BYTES,
+    MAX_TIMEOUT, PairPlan, Scheduler, Source, SpecError, Step, Steps, Variant, Work,
 };
 
 use super::text::{MAX_PATH_BYTES, bounded, labels, short, to_short};
@@ -31,6 +32,7 @@ impl TryFrom<v1::JobSpec> for JobSpec {
             labels: labels("labels", spec.labels)?,
             cores: nested("cores", spec.cores)?,
             plan: plan("plan", &spec.plan)?,
+            layout: layout("layout", &spec.layout)?,
             policy: nested::<_, Policy>("policy", spec.policy)?,
             budget: nested("budget", spec.budget)?,
             priority: spec.priority,
@@ -58,9 +60,11 @@ fn field_of(error: &SpecError) -> String {
         SpecError::Range { what, .. } => what.replace("budget.rounds.", "budget.rounds_"),
         SpecError::NoOutput(_) => "steps.run.command".to_owned(),
         SpecError::SlicedProcess => "plan".to_owned(),
+        SpecError::NotInImages { what: "setup", .. } => "steps.setup".to_owned(),
+        SpecError::NotInImages { what, .. } => (*what).to_owned(),
         SpecError::Policy(_) => "policy".to_owned(),
         SpecError::Env(_) => "env".to_owned(),
-        SpecError::RelativePath(_) => "work".to_owned(),
+        SpecError::ImageOnOneSide | SpecError::RelativePath(_) => "work".to_owned(),
     }
 }
 
@@ -76,6 +80,7 @@ impl From<JobSpec> for v1::JobSpec {
             labels: spec.labels.into_iter().collect(),
             cores: Some(spec.cores.into()),
             plan: spec.plan.word().to_owned(),
+            layout: spec.layout.word().to_owned(),
             policy: Some((&spec.policy).into()),
             budget: Some(spec.budget.into()),
             priority: spec.priority,
@@ -98,6 +103,9 @@ impl TryFrom<v1::job_spec::Work> for Work {
             v1::job_spec::Work::Measure(measure) => {
                 Self::Measure { variant: nested("measure.variant", measure.variant)? }
             }
+            v1::job_spec::Work::Probe(probe) => {
+                Self::Probe { length: duration("probe.length", probe.length)? }
+            }
         })
     }
 }
@@ -110,6 +118,7 @@ impl From<Work> for v1::job_spec::Work {
                 challenger: Some(challenger.into()),
             }),
             Work::Measure { variant } => Self::Measure(v1::Measure { variant: Some(variant.into()) }),
+            Work::Probe { length } => Self::Probe(v1::Probe { length: Some(duration_to_wire(length)) }),
         }
     }
 }
@@ -121,6 +130,13 @@ impl TryFrom<v1::Variant> for Variant {
         let source = match variant.source {
             Some(v1::variant::Source::Tree(bytes)) => Source::Tree(digest("tree", &bytes)?),
             Some(v1::variant::Source::Path(path)) => Source::Path(absolute(path)?),
+            Some(v1::variant::Source::Image(name)) => {
+                let name = ImageName::new(name).map_err(|why| ConvertError::because("image", why))?;
+                Source::Image(Image::Named(name))
+            }
+            Some(v1::variant::Source::ImageArchive(bytes)) => {
+                Source::Image(Image::Archive(digest("image_archive", &bytes)?))
+            }
             None => Source::Nothing,
         };
         let label = short("label", variant.label)?;
@@ -147,6 +163,10 @@ impl From<Variant> for v1::Variant {
         let source = match variant.source {
             Source::Tree(digest) => Some(v1::variant::Source::Tree(digest_bytes(&digest))),
             Source::Path(path) => Some(v1::variant::Source::Path(path)),
+            Source::Image(Image::Named(name)) => Some(v1::variant::Source::Image(name.into())),
+            Source::Image(Image::Archive(digest)) => {
+                Some(v1::variant::Source::ImageArchive(digest_bytes(&digest)))
+            }
             Source::Nothing => None,
         };
         Self { label: to_short(&variant.label), source }
@@ -242,6 +262,17 @@ fn plan(field: &str, word: &str) -> Result<PairPlan, ConvertError> {
         .ok_or_else(|| ConvertError::new(field, "is no plan; plans are `auto`, `pairs`, `sliced`"))
 }
 
+fn layout(field: &str, word: &str) -> Result<Layout, ConvertError> {
+    // A peer from before there was a choice leaves it out.
+    if word.is_empty() {
+        return Ok(Layout::default());
+    }
+    Layout::ALL
+        .into_iter()
+        .find(|layout| layout.word() == word)
+        .ok_or_else(|| ConvertError::new(field, "is no layout; layouts are `randomized`, `fixed`"))
+}
+
 fn isolation(field: &str, value: i32) -> Result<Isolation, ConvertError> {
     match v1::Isolation::try_from(value) {
         Ok(v1::Isolation::Required) => Ok(Isolation::Required),
@@ -316,5 +347,24 @@ impl From<Budget> for v1::Budget {
     fn from(budget: Budget) -> Self {
         let Budget { rounds_min, rounds_max, time } = budget;
         Self { rounds_min, rounds_max, time: Some(duration_to_wire(time)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use darwin_shared::ids::Digest;
+
+    use super::*;
+
+    #[test]
+    fn images_survive_the_wire_and_bad_names_do_not() {
+        let name = ImageName::new("reg.example.com:5000/team/engine:1.4").unwrap();
+        for image in [Image::Named(name), Image::Archive(Digest::of(b"archive"))] {
+            let variant = Variant { label: "image:x".to_owned(), source: Source::Image(image) };
+            assert_eq!(Variant::try_from(v1::Variant::from(variant.clone())), Ok(variant));
+        }
+        let source = Some(v1::variant::Source::Image("../engine".to_owned()));
+        let refused = Variant::try_from(v1::Variant { label: "x".to_owned(), source }).unwrap_err();
+        assert!(refused.to_string().contains("names no image"), "{refused}");
     }
 }

@@ -1,5 +1,8 @@
 //! Strategies: anything that the domain can say.
 
+mod probe;
+mod spec;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -10,20 +13,26 @@ use darwin_gate::{
 };
 use darwin_proto::convert::ConvertError;
 use darwin_shared::attempt::{AttemptEnd, AttemptEvent, AttemptUpdate};
-use darwin_shared::fleet::{AgentFacts, IsolationLevel, Reading, ReadingStatus, SensorReport, SensorStatus};
+use darwin_shared::fleet::{
+    AgentFacts, IsolationLevel, Reading, ReadingStatus, SensorReport, SensorStatus, Tier,
+};
 use darwin_shared::formats::Format;
 use darwin_shared::ids::{AttemptId, Digest, Epoch, JobId, PoolName, ProjectName, SuiteName};
 use darwin_shared::round::{Invocation, Pairing, RoundResult};
 use darwin_shared::spec::{
-    Arm, Budget, Command, CoreRequest, Exclusive, Isolation, JobSpec, MAX_BUDGET, MAX_ROUNDS, MAX_TIMEOUT,
-    PairPlan, Scheduler, Source, Step, Steps, Variant, Work,
+    Arm, Budget, Command, CoreRequest, Exclusive, Isolation, JobSpec, Layout, MAX_BUDGET, MAX_PROBE,
+    MAX_ROUNDS, MAX_TIMEOUT, MIN_PROBE, PairPlan, Scheduler, Source, Step, Steps, Variant, Work,
 };
 use darwin_shared::state::{Failure, FailureCause, MeasuredSeries, Outcome, RefusalCause, Stage};
-use darwin_shared::usage::Usage;
+use darwin_shared::usage::{Count, Counters, Quantity, Uncounted, Usage};
+use darwin_shared::used::Used;
+use darwin_shared::void::{VoidCause, VoidCount, VoidRounds};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use prost::Message;
+
+pub(crate) use spec::job_spec;
 
 /// Through the message, its bytes and the message again.
 pub(crate) fn over_the_wire<D, M>(message: &M) -> Result<D, ConvertError>
@@ -67,6 +76,8 @@ fn metric() -> impl Strategy<Value = Metric> {
         Just(Metric::Throughput),
         Just(Metric::MemoryPeak),
         Just(Metric::Instructions),
+        Just(Metric::CpuTime),
+        Just(Metric::BranchMisses),
         ("[a-z.]{1,20}", select(vec![Better::Smaller, Better::Bigger]))
             .prop_map(|(name, better)| Metric::custom(name, better).unwrap()),
     ]
@@ -90,26 +101,53 @@ pub(crate) fn observation() -> impl Strategy<Value = Observation> {
 }
 
 pub(crate) fn usage() -> impl Strategy<Value = Usage> {
-    any::<[u64; 7]>().prop_map(|[a, b, c, d, e, f, g]| Usage {
-        user_ns: a,
-        system_ns: b,
-        peak_rss_bytes: c,
-        voluntary_switches: d,
-        involuntary_switches: e,
-        minor_faults: f,
-        major_faults: g,
+    (any::<[u64; 7]>(), [count(), count(), count(), count(), count(), count()]).prop_map(|(times, counts)| {
+        let [
+            user_ns,
+            system_ns,
+            peak_rss_bytes,
+            voluntary_switches,
+            involuntary_switches,
+            minor_faults,
+            major_faults,
+        ] = times;
+        let [cgroup_peak_bytes, instructions, cycles, cache_references, cache_misses, branch_misses] = counts;
+        let counters = Counters { instructions, cycles, cache_references, cache_misses, branch_misses };
+        Usage {
+            user_ns,
+            system_ns,
+            peak_rss_bytes,
+            voluntary_switches,
+            involuntary_switches,
+            minor_faults,
+            major_faults,
+            cgroup_peak_bytes,
+            counters,
+        }
     })
+}
+
+fn count() -> impl Strategy<Value = Count> {
+    prop_oneof![any::<u64>().prop_map(Count::Known), select(Uncounted::ALL.to_vec()).prop_map(Count::Unknown)]
+}
+
+pub(crate) fn used() -> impl Strategy<Value = Used> {
+    let medians = prop::collection::btree_map(select(Quantity::ALL.to_vec()), count(), 0..6);
+    (select(vec![Arm::Baseline, Arm::Challenger]), any::<u32>(), medians)
+        .prop_map(|(arm, invocations, medians)| Used { arm, invocations, medians })
 }
 
 fn invocation(arm: Arm) -> impl Strategy<Value = Invocation> {
     let observations = prop::collection::btree_map(series_key(), observation(), 0..6);
-    (observations, any::<u64>(), usage(), option::of(digest())).prop_map(
-        move |(observations, wall_ns, usage, samples)| Invocation {
+    let image = option::of("sha256:[0-9a-f]{64}");
+    (observations, any::<u64>(), usage(), option::of(digest()), image).prop_map(
+        move |(observations, wall_ns, usage, samples, image)| Invocation {
             arm,
             observations,
             wall: Duration::from_nanos(wall_ns),
             usage,
             samples,
+            image,
         },
     )
 }
@@ -127,14 +165,18 @@ pub(crate) fn round_result() -> impl Strategy<Value = RoundResult> {
         orders,
         option::of(pairing()),
         prop::collection::vec(warm_up(), 0..3),
+        voids(),
+        probe::round_probes(),
     )
-        .prop_map(|(attempt, epoch, round, invocations, pairing, warm_ups)| RoundResult {
+        .prop_map(|(attempt, epoch, round, invocations, pairing, warm_ups, voids, probes)| RoundResult {
             attempt,
             epoch,
             round,
             invocations,
             pairing,
             warm_ups,
+            voids,
+            probes,
         })
 }
 
@@ -265,100 +307,6 @@ pub(crate) fn verdict() -> impl Strategy<Value = Verdict> {
     )
 }
 
-fn command() -> impl Strategy<Value = Command> {
-    prop_oneof![
-        "[a-z./ ]{1,30}x \\{output\\}".prop_map(Command::Shell),
-        prop::collection::vec("[^\\x00]{0,20}", 0..4).prop_map(|mut args| {
-            args.insert(0, "./bench".to_owned());
-            args.push("{output}".to_owned());
-            Command::Argv(args)
-        }),
-    ]
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    (command(), duration(Duration::from_millis(1), MAX_TIMEOUT))
-        .prop_map(|(command, timeout)| Step { command, timeout })
-}
-
-fn variant() -> impl Strategy<Value = Variant> {
-    let source = prop_oneof![
-        digest().prop_map(Source::Tree),
-        "/[^\\x00]{0,60}".prop_map(Source::Path),
-        Just(Source::Nothing),
-    ];
-    ("[^\\p{Cc}]{1,60}", source).prop_map(|(label, source)| Variant { label, source })
-}
-
-fn work() -> impl Strategy<Value = Work> {
-    prop_oneof![
-        (variant(), variant()).prop_map(|(baseline, challenger)| Work::Compare { baseline, challenger }),
-        variant().prop_map(|variant| Work::Measure { variant }),
-    ]
-}
-
-fn cores() -> impl Strategy<Value = CoreRequest> {
-    (
-        1u32..=4096,
-        select(vec![Isolation::Required, Isolation::Preferred, Isolation::None]),
-        select(vec![Exclusive::Core, Exclusive::Llc, Exclusive::Node, Exclusive::Host]),
-        select(vec![Scheduler::Other, Scheduler::Fifo]),
-    )
-        .prop_map(|(count, isolation, exclusive, scheduler)| CoreRequest {
-            count,
-            isolation,
-            exclusive,
-            scheduler,
-        })
-}
-
-fn budget() -> impl Strategy<Value = Budget> {
-    (1..=MAX_ROUNDS, 1..=MAX_ROUNDS, duration(Duration::from_secs(1), MAX_BUDGET))
-        .prop_map(|(a, b, time)| Budget { rounds_min: a.min(b), rounds_max: a.max(b), time })
-}
-
-pub(crate) fn job_spec() -> impl Strategy<Value = JobSpec> {
-    let names = (NAME, NAME, option::of(NAME));
-    let steps = (option::of(step()), option::of(step()), step());
-    let maps = (texts("[A-Z_]{1,20}"), texts("[a-z]{1,20}"));
-    let rest = (any::<i32>(), 1u32..=10, any::<u64>(), any::<prop::sample::Index>());
-    (names, work(), steps, select(Format::ALL.to_vec()), maps, cores(), policy(), budget(), rest).prop_map(
-        |(
-            (project, suite, pool),
-            work,
-            (setup, check, run),
-            format,
-            (env, labels),
-            cores,
-            policy,
-            budget,
-            rest,
-        )| {
-            JobSpec {
-                project: ProjectName::new(project).unwrap(),
-                suite: SuiteName::new(suite).unwrap(),
-                work,
-                steps: Steps { setup, check, run },
-                format,
-                env,
-                pool: pool.map(|pool| PoolName::new(pool).unwrap()),
-                labels,
-                cores,
-                plan: match format {
-                    // Its whole command is timed: no slices of it.
-                    Format::Process => PairPlan::Auto,
-                    _ => *rest.3.get(&PairPlan::ALL),
-                },
-                policy,
-                budget,
-                priority: rest.0,
-                attempts: rest.1,
-                seed: rest.2,
-            }
-        },
-    )
-}
-
 fn arm() -> impl Strategy<Value = Arm> {
     select(vec![Arm::Baseline, Arm::Challenger])
 }
@@ -419,9 +367,28 @@ pub(crate) fn outcome() -> impl Strategy<Value = Outcome> {
     ]
 }
 
+fn voids() -> impl Strategy<Value = VoidRounds> {
+    let cause = prop_oneof![
+        any::<u32>().prop_map(|share_ppm| VoidCause::Stolen { share_ppm }),
+        any::<u32>().prop_map(|share_ppm| VoidCause::Foreign { share_ppm }),
+        any::<u64>().prop_map(|times| VoidCause::Throttled { times }),
+        any::<u64>().prop_map(|interrupts| VoidCause::Interrupts { interrupts }),
+        any::<u32>().prop_map(|cpu| VoidCause::Migrated { cpu }),
+        any::<u64>().prop_map(|pages| VoidCause::Swapped { pages }),
+        any::<u64>().prop_map(|faults| VoidCause::Faulted { faults }),
+        any::<u64>().prop_map(|switches| VoidCause::Switched { switches }),
+        any::<u64>().prop_map(|longest_ns| VoidCause::Gaps { longest_ns }),
+        any::<u32>().prop_map(|lost_ppm| VoidCause::Capacity { lost_ppm }),
+        WORDS.prop_map(|why| VoidCause::slices(&why)),
+    ];
+    let count = (cause, 1..1000u32).prop_map(|(worst, rounds)| VoidCount { worst, rounds });
+    prop::collection::vec(count, 0..5).prop_map(VoidRounds::of)
+}
+
 fn attempt_event() -> impl Strategy<Value = AttemptEvent> {
     let end = prop_oneof![
         any::<u32>().prop_map(|rounds| AttemptEnd::Completed { rounds }),
+        (any::<u32>(), voids()).prop_map(|(rounds, voids)| AttemptEnd::Disturbed { rounds, voids }),
         failure().prop_map(AttemptEnd::Failed),
         WORDS.prop_map(AttemptEnd::Box),
         Just(AttemptEnd::Cancelled),
@@ -431,9 +398,11 @@ fn attempt_event() -> impl Strategy<Value = AttemptEvent> {
         refusal().prop_map(AttemptEvent::Refused),
         stage().prop_map(AttemptEvent::Staging),
         Just(AttemptEvent::Ready),
-        select(IsolationLevel::ALL).prop_map(|level| AttemptEvent::Running {
+        (select(IsolationLevel::ALL), voids()).prop_map(|(level, voids)| AttemptEvent::Running {
             cpus: "1,3-4".to_owned(),
-            isolation: level.to_string()
+            isolation: level.to_string(),
+            placement: "CPUs 1; ordinary class".to_owned(),
+            voids,
         }),
         end.prop_map(AttemptEvent::Ended),
     ]
@@ -448,7 +417,14 @@ pub(crate) fn attempt_update() -> impl Strategy<Value = AttemptUpdate> {
 }
 
 pub(crate) fn agent_facts() -> impl Strategy<Value = AgentFacts> {
-    (NAME, texts("[a-z]{1,20}"), prop::array::uniform6(LINE), any::<u32>(), select(IsolationLevel::ALL))
+    (
+        NAME,
+        texts("[a-z]{1,20}"),
+        prop::array::uniform6(LINE),
+        any::<u32>(),
+        select(IsolationLevel::ALL),
+        select(Tier::ALL),
+    )
         .prop_map(
             |(
                 pool,
@@ -456,6 +432,7 @@ pub(crate) fn agent_facts() -> impl Strategy<Value = AgentFacts> {
                 [version, hostname, kernel, cpu_model, incarnation, boot_id],
                 lease_cores,
                 isolation,
+                tier,
             )| AgentFacts {
                 pool: PoolName::new(pool).unwrap(),
                 labels,
@@ -469,6 +446,8 @@ pub(crate) fn agent_facts() -> impl Strategy<Value = AgentFacts> {
                 isolation,
                 incarnation,
                 boot_id,
+                tier,
+                docker: Some("27.1".to_owned()),
             },
         )
 }
@@ -476,6 +455,7 @@ pub(crate) fn agent_facts() -> impl Strategy<Value = AgentFacts> {
 pub(crate) fn sensor_report() -> impl Strategy<Value = SensorReport> {
     let reading = (LINE, select(ReadingStatus::ALL), LINE, WORDS, WORDS)
         .prop_map(|(name, status, value, why, remedy)| Reading { name, status, value, why, remedy });
-    (select(SensorStatus::ALL), prop::collection::vec(reading, 0..5))
-        .prop_map(|(status, readings)| SensorReport { status, readings })
+    let refuses = WORDS.prop_map(|why| Some(why).filter(|why| !why.is_empty()));
+    (select(SensorStatus::ALL), prop::collection::vec(reading, 0..5), refuses)
+        .prop_map(|(status, readings, refuses)| SensorReport { status, readings, refuses })
 }

@@ -20,7 +20,12 @@ const METRICS: &[&str] = &[
     "latency.max",
     "throughput",
     "memory.peak",
+    "cpu.time",
+    "page.faults",
     "instructions",
+    "cycles",
+    "cache.misses",
+    "branch.misses",
 ];
 
 /// The policy of a suite; its looks are the usual ones within the budget's rounds.

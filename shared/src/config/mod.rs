@@ -28,7 +28,7 @@ use self::error::MAX_FAULTS;
 use self::walk::{Faults, Section};
 use crate::formats::Format;
 use crate::ids::{PoolName, ProjectName, SuiteName};
-use crate::spec::{Budget, CoreRequest, JobSpec, PairPlan, SpecError, Steps, Work};
+use crate::spec::{Budget, CoreRequest, JobSpec, Layout, PairPlan, SpecError, Steps, Work};
 
 /// The file's name in a repository's root.
 pub const FILE_NAME: &str = "darwin.toml";
@@ -79,6 +79,8 @@ pub struct Suite {
     pub cores: CoreRequest,
     /// `plan`: how the two processes of a pair are run: `auto` (without it), `pairs` or `sliced`.
     pub plan: PairPlan,
+    /// `layout`: where its processes lie in memory: `randomized` (without it), another place in each, or `fixed`.
+    pub layout: Layout,
     /// `[suite.NAME.gate]`: `mode` (`faster`; or `no-slower`), `alpha` (0.01), `primary` (`latency.p50`, or
     /// `latency.mean` of a bench without a median), `assumed_noise` (`5%`), and for each metric `margin`, `floor` and
     /// `gated`. The looks follow from the budget.
@@ -144,6 +146,7 @@ impl Suite {
             labels: self.labels.clone(),
             cores: self.cores,
             plan: self.plan,
+            layout: self.layout,
             policy: self.policy.clone(),
             budget: self.budget,
             priority: self.priority,

@@ -14,7 +14,7 @@ use crate::fleet::{MAX_LABEL_CHARS, MAX_LABELS};
 use crate::formats::Format;
 use crate::ids::{IdError, PoolName, ProjectName, SuiteName};
 use crate::spec::{
-    Budget, Command, CoreRequest, Exclusive, Isolation, MAX_ATTEMPTS, MAX_BUDGET, MAX_COMMAND_BYTES,
+    Budget, Command, CoreRequest, Exclusive, Isolation, Layout, MAX_ATTEMPTS, MAX_BUDGET, MAX_COMMAND_BYTES,
     MAX_CORES, MAX_ENV_BYTES, MAX_ROUNDS, MAX_TIMEOUT, PairPlan, Scheduler, Step, Steps,
 };
 
@@ -32,6 +32,7 @@ const SUITE_KEYS: &[&str] = &[
     "labels",
     "cores",
     "plan",
+    "layout",
     "gate",
     "budget",
     "priority",
@@ -127,6 +128,10 @@ fn one_suite(item: &Item<'_>, faults: &mut Faults) -> Option<(SuiteName, Suite)>
     let labels = labels(&section, faults);
     let cores = sub(&section, "cores", faults, cores);
     let plan = optional(&section, "plan", faults, |item| plan(item, format)).unwrap_or_default();
+    let layout = optional(&section, "layout", faults, |item| {
+        item.word(&Layout::ALL.map(|layout| (layout.word(), layout)))
+    })
+    .unwrap_or_default();
     let budget = sub(&section, "budget", faults, budget);
     let policy = gate::policy(&section, &budget, faults);
     let priority = optional(&section, "priority", faults, priority).unwrap_or(0);
@@ -146,6 +151,7 @@ fn one_suite(item: &Item<'_>, faults: &mut Faults) -> Option<(SuiteName, Suite)>
         labels,
         cores,
         plan,
+        layout,
         policy,
         budget,
         priority,

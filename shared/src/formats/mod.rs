@@ -29,7 +29,7 @@ pub use error::{ReadError, ReadErrorKind};
 pub use input::{Content, Input, MAX_INPUT_BYTES, MAX_SERIES, TreeFile};
 pub use names::MAX_NAME_CHARS;
 pub(crate) use names::{Param, with_params};
-pub use process::{PROCESS_BENCH, measured_process, peak_memory};
+pub use process::{PROCESS_BENCH, measured_process, peak_memory, used_series};
 
 use crate::sample::{Grouping, Measured, MetricKind, Order, Per, Series, Values};
 

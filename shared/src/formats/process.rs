@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use darwin_gate::{Better, Evidence, Unit};
+use darwin_gate::{Better, Evidence, Observation, Policy, SeriesKey, Unit};
 
 use super::Format;
 use crate::sample::{Grouping, Measured, MetricKind, Order, Per, Series, Values};
-use crate::usage::Usage;
+use crate::usage::{Quantity, Usage};
 
 /// The name under which the whole invocation is a bench of its own.
 pub const PROCESS_BENCH: &str = "process";
@@ -32,6 +32,27 @@ pub fn peak_memory(usage: &Usage) -> Option<Series> {
     (usage.peak_rss_bytes > 0).then(|| single(MetricKind::MemoryPeak, Unit::Bytes, bytes))
 }
 
+/// What the invocation used, as series of the bench [`PROCESS_BENCH`]: the metrics that the policy names, as far as they
+/// were counted. Peak memory is not among them, since [`peak_memory`] is always told; nor is a zero, which has no ratio.
+pub fn used_series(usage: &Usage, policy: &Policy) -> BTreeMap<SeriesKey, Observation> {
+    let named = Quantity::ALL.into_iter().filter(|quantity| *quantity != Quantity::PeakMemory);
+    named
+        .filter_map(|quantity| {
+            let metric = quantity.metric()?;
+            let is_named = policy.metrics.contains_key(&metric) || policy.primary.as_ref() == Some(&metric);
+            let number = usage.of(quantity).known().filter(|number| is_named && *number > 0)?;
+            // Counters too have noise, such as from interrupts and addresses: not class D, which has none.
+            let seen = Observation {
+                value: number as f64,
+                samples: 1,
+                evidence: Evidence::A,
+                unit: quantity.unit(),
+            };
+            Some((SeriesKey::new(PROCESS_BENCH, metric), seen))
+        })
+        .collect()
+}
+
 fn single(metric: MetricKind, unit: Unit, value: f64) -> Series {
     Series {
         name: PROCESS_BENCH.to_owned(),
@@ -43,5 +64,33 @@ fn single(metric: MetricKind, unit: Unit, value: f64) -> Series {
         order: Order::Time,
         grouping: Grouping::OneProcess,
         values: Values::Samples(vec![value]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use darwin_gate::{Metric, MetricPolicy, Ratio};
+
+    use super::*;
+    use crate::usage::{Count, Counters, Uncounted};
+
+    #[test]
+    fn only_what_is_named_and_counted_becomes_a_series() {
+        let counters = Counters { instructions: Count::Known(7), ..Counters::unknown(Uncounted::NoCounter) };
+        let usage = Usage { user_ns: 2, system_ns: 3, peak_rss_bytes: 9, counters, ..Usage::default() };
+        assert_eq!(used_series(&usage, &Policy::default()), BTreeMap::new());
+        let rule = MetricPolicy { margin: Ratio::from_percent(2), floor: Ratio::ZERO, gated: true };
+        let named = [Metric::Instructions, Metric::Cycles, Metric::PageFaults, Metric::MemoryPeak];
+        let metrics = named.map(|metric| (metric, rule)).into();
+        let policy = Policy { metrics, primary: Some(Metric::CpuTime), ..Policy::default() };
+        let told: Vec<_> = used_series(&usage, &policy)
+            .into_iter()
+            .map(|(key, seen)| (key.metric, format!("{}", seen.value), seen.unit))
+            .collect();
+        let wanted = [
+            (Metric::CpuTime, "5".to_owned(), Unit::Nanoseconds),
+            (Metric::Instructions, "7".to_owned(), Unit::Count),
+        ];
+        assert_eq!(told, wanted);
     }
 }

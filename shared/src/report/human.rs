@@ -9,6 +9,7 @@ use super::hint::failure_hint;
 use super::lines::{self, Row, Tone};
 use super::model::Report;
 use super::text::{log_lines, shorten_apart};
+use super::used;
 use crate::state::{Failure, FailureCause, MeasuredSeries, Outcome};
 use crate::text::visible;
 
@@ -37,6 +38,8 @@ pub fn human(report: &Report, options: HumanOptions) -> String {
         Some(lines::header_line(&report.header)),
         lines::variants_line(&report.header),
         lines::plan_line(&report.header),
+        lines::probes_line(&report.header),
+        lines::voids_line(report),
     ];
     for line in head.into_iter().flatten() {
         if !line.is_empty() {
@@ -47,8 +50,8 @@ pub fn human(report: &Report, options: HumanOptions) -> String {
         out.push('\n');
     }
     match &report.outcome {
-        Outcome::Judged(verdict) => judged(&mut out, verdict, options),
-        Outcome::Measured(series) => measured(&mut out, series, options),
+        Outcome::Judged(verdict) => judged(&mut out, report, verdict, options),
+        Outcome::Measured(series) => measured(&mut out, report, series, options),
         Outcome::Failed(failure) => failed(&mut out, report, failure, options),
         Outcome::Cancelled { by } => {
             ended(&mut out, options, "CANCELLED", &format!("by {}; nothing was judged", visible(by)));
@@ -65,7 +68,7 @@ pub(super) fn parked_text(why: &str) -> String {
     format!("nothing was judged: {}", visible(why))
 }
 
-fn judged(out: &mut String, verdict: &Verdict, options: HumanOptions) {
+fn judged(out: &mut String, report: &Report, verdict: &Verdict, options: HumanOptions) {
     let mut rows = lines::gated_rows(verdict);
     if options.all {
         rows.extend(lines::other_rows(verdict));
@@ -74,6 +77,7 @@ fn judged(out: &mut String, verdict: &Verdict, options: HumanOptions) {
     if !options.all {
         not_gated(out, verdict);
     }
+    used_by_a_process(out, report, options);
     let tone = match verdict.decision {
         Decision::Approve => Tone::Good,
         Decision::Reject => Tone::Bad,
@@ -120,7 +124,21 @@ fn not_gated(out: &mut String, verdict: &Verdict) {
     push_line(out, &format!("  Not gated: {total} series ({told}); --verbose shows them\n"));
 }
 
-fn measured(out: &mut String, series: &[MeasuredSeries], options: HumanOptions) {
+/// One line of what the processes used; all of it in a table, if all was asked for.
+fn used_by_a_process(out: &mut String, report: &Report, options: HumanOptions) {
+    let Some(line) = used::line(&report.header) else { return };
+    if !options.all {
+        push_wrapped(out, &line);
+        out.push('\n');
+        return;
+    }
+    push_line(out, "  Used by a process (median):");
+    let rows = used::rows(&report.header);
+    let last = rows.iter().map(|row| painted(&row[2], Tone::Quiet, false, options.colour)).collect();
+    table(out, rows.iter().map(|[what, values, _]| vec![what.clone(), values.clone()]).collect(), last);
+}
+
+fn measured(out: &mut String, report: &Report, series: &[MeasuredSeries], options: HumanOptions) {
     let rows: Vec<[String; 5]> = series.iter().map(lines::measured_row).collect();
     let names: Vec<String> = rows.iter().map(|row| row[1].clone()).collect();
     let names = if options.all { names } else { shorten_apart(&names, MAX_BENCH_CHARS) };
@@ -129,6 +147,7 @@ fn measured(out: &mut String, series: &[MeasuredSeries], options: HumanOptions) 
     });
     let last = rows.iter().map(|row| painted(&row[4], Tone::Quiet, false, options.colour)).collect();
     table(out, cells.collect(), last);
+    used_by_a_process(out, report, options);
     ended(
         out,
         options,

@@ -4,9 +4,10 @@ use darwin_gate::{Finding, FindingClass, Unit, Verdict};
 use serde_json::{Map, Value, json};
 
 use super::hint::failure_hint;
-use super::lines;
 use super::model::{Report, TakenFor};
+use super::{lines, used};
 use crate::state::{Failure, FailureCause, MeasuredSeries, Outcome};
+use crate::void::{VoidCount, VoidRounds};
 
 /// The schema's name: grows when a field changes its meaning or goes; new fields do not count.
 pub const JSON_SCHEMA: &str = "darwin-report/1";
@@ -20,12 +21,18 @@ pub fn json(report: &Report) -> Value {
         "project": header.project,
         "pool": header.pool,
         "agent": header.agent,
+        "tier": header.tier,
         "cpus": header.cpus,
         "rounds": header.rounds,
         "plan": header.plan,
+        "probes": header.probes,
+        "void_rounds": voids_json(&header.voids),
         "elapsed_s": header.elapsed.map(|elapsed| elapsed.as_secs_f64()),
         "baseline": header.baseline,
         "challenger": header.challenger,
+        "baseline_image": header.baseline_image,
+        "challenger_image": header.challenger_image,
+        "used": used::json(header),
         "job_id": header.job,
         "url": header.url,
         "exit_code": report.exit_code().number(),
@@ -45,6 +52,19 @@ pub fn json(report: &Report) -> Value {
     out["outcome"] = outcome.into();
     out[key] = value;
     out
+}
+
+/// Void rounds by cause; each was measured again, but for the last of a job that was given up as disturbed.
+fn voids_json(voids: &VoidRounds) -> Value {
+    let of_cause = |count: &VoidCount| {
+        json!({
+            "cause": count.worst.name(),
+            "cause_text": count.worst.words(),
+            "rounds": count.rounds,
+            "worst_text": count.worst.extent(),
+        })
+    };
+    voids.counts().iter().map(of_cause).collect()
 }
 
 fn verdict_json(verdict: &Verdict) -> Value {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use darwin_gate::{Better, Decision, Finding, FindingClass, Method, Metric, Ratio, Reason, Unit, Verdict};
 
-use super::model::Header;
+use super::model::{Header, Report};
 use super::text::{counted, elapsed};
 use crate::formats::PROCESS_BENCH;
-use crate::state::{Failure, MeasuredSeries, Stage};
+use crate::state::{Failure, MeasuredSeries, Outcome, Stage};
 use crate::text::visible;
 use crate::units::{format_change, format_pair, format_value};
 
@@ -146,14 +146,19 @@ pub(super) fn titles(metric: &Metric, bench: &str) -> (String, String) {
         Metric::Throughput => "Throughput".to_owned(),
         Metric::MemoryPeak if bench == PROCESS_BENCH => return ("Memory".to_owned(), "peak".to_owned()),
         Metric::MemoryPeak => "Memory peak".to_owned(),
+        Metric::CpuTime => "CPU time".to_owned(),
+        Metric::PageFaults => "Page faults".to_owned(),
         Metric::Instructions => "Instructions".to_owned(),
+        Metric::Cycles => "Cycles".to_owned(),
+        Metric::CacheMisses => "Cache misses".to_owned(),
+        Metric::BranchMisses => "Branch misses".to_owned(),
         Metric::Custom { name, .. } => visible(name),
         Metric::WorstTenth(of) => format!("{}, worst tenth", titles(of, bench).0),
     };
     (title, visible(bench))
 }
 
-/// `hotpath · matching-engine · pool xeon-6 · box ny4-07 core 6 · 14 rounds, 2m 10s`, without what is not known.
+/// `hotpath · matching-engine · pool xeon-6 · box ny4-07 core 6 · tier shielded · 14 rounds, 2m 10s`, without what is not known.
 pub(super) fn header_line(header: &Header) -> String {
     let mut parts: Vec<String> =
         [&header.suite, &header.project].into_iter().flatten().map(|s| visible(s)).collect();
@@ -166,6 +171,7 @@ pub(super) fn header_line(header: &Header) -> String {
         };
         parts.push(format!("box {}{cores}", visible(agent)));
     }
+    parts.extend(header.tier.as_deref().map(|tier| format!("tier {}", visible(tier))));
     let rounds = header.rounds.map(|rounds| counted(rounds, "round"));
     let took = header.elapsed.map(elapsed);
     let effort: Vec<String> = rounds.into_iter().chain(took).collect();
@@ -177,18 +183,48 @@ pub(super) fn header_line(header: &Header) -> String {
 
 /// `main@1a2b3c4 -> faster@5d6e7f8`, if the variants are known.
 pub(super) fn variants_line(header: &Header) -> Option<String> {
-    match (&header.baseline, &header.challenger) {
-        (Some(baseline), Some(challenger)) => {
-            Some(format!("{} -> {}", visible(baseline), visible(challenger)))
-        }
-        (Some(only), None) | (None, Some(only)) => Some(visible(only)),
+    let baseline = with_image(header.baseline.as_deref(), header.baseline_image.as_deref());
+    let challenger = with_image(header.challenger.as_deref(), header.challenger_image.as_deref());
+    match (baseline, challenger) {
+        (Some(baseline), Some(challenger)) => Some(format!("{baseline} -> {challenger}")),
+        (Some(only), None) | (None, Some(only)) => Some(only),
         (None, None) => None,
     }
+}
+
+/// A variant's label, and the beginning of the id of the image that it ran in: a name may mean another one tomorrow.
+fn with_image(label: Option<&str>, image: Option<&str>) -> Option<String> {
+    /// As many digits as Docker shows.
+    const DIGITS: usize = 12;
+    let label = visible(label?);
+    let digits = image.and_then(|id| id.strip_prefix("sha256:")).map(visible);
+    Some(match digits.as_deref().and_then(|digits| digits.get(..DIGITS)) {
+        Some(digits) => format!("{label} ({digits})"),
+        None => label,
+    })
 }
 
 /// How the pairs were run, if that is known.
 pub(super) fn plan_line(header: &Header) -> Option<String> {
     header.plan.as_deref().map(visible)
+}
+
+/// How many rounds were void, and why; none if none was. Where the rounds went on to the end, each of them was measured
+/// again.
+pub(super) fn voids_line(report: &Report) -> Option<String> {
+    let voids = &report.header.voids;
+    let to_the_end = match &report.outcome {
+        Outcome::Judged(verdict) => !matches!(verdict.reason, Reason::Disturbed { .. }),
+        Outcome::Measured(_) => true,
+        Outcome::Failed(_) | Outcome::Cancelled { .. } | Outcome::Expired | Outcome::Parked { .. } => false,
+    };
+    let line = if to_the_end { voids.measured_again() } else { voids.sentence() };
+    line.map(|line| visible(&line))
+}
+
+/// What probes saw of the box, if it was probed.
+pub(super) fn probes_line(header: &Header) -> Option<String> {
+    header.probes.as_deref().map(visible)
 }
 
 /// What follows the decision's word: the reason, and how sure it is.
@@ -327,9 +363,10 @@ pub(super) fn measured_row(series: &MeasuredSeries) -> [String; 5] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples;
+    use super::super::{HumanOptions, human, json, markdown, samples};
     use super::class as class_of;
     use super::*;
+    use crate::void::VoidCause;
 
     #[test]
     fn what_is_slower_comes_first_and_what_is_not_gated_last() {
@@ -401,5 +438,35 @@ mod tests {
             ..Header::default()
         };
         assert_eq!(header_line(&header), "box ny4-07 cores 1,3-4 · 1 round");
+        let header = Header {
+            baseline: Some("image:engine:1".into()),
+            baseline_image: Some(format!("sha256:{}", "0123456789abcdef".repeat(4))),
+            challenger: Some("image:engine:2".into()),
+            ..Header::default()
+        };
+        let line = variants_line(&header);
+        assert_eq!(line.as_deref(), Some("image:engine:1 (0123456789ab) -> image:engine:2"));
+    }
+
+    #[test]
+    fn void_rounds_are_told_of_in_every_report() {
+        let mut report = samples::rejected();
+        assert_eq!(voids_line(&report), None);
+        report.header.voids.add(VoidCause::Swapped { pages: 40 });
+        report.header.voids.add(VoidCause::Foreign { share_ppm: 411_000 });
+        let line = voids_line(&report).unwrap();
+        assert_eq!(
+            line,
+            "2 rounds were void and measured again: 1 foreign work on the leased cores (worst 41% of a round), 1 swapping \
+             (worst 40 pages in a round)"
+        );
+        assert!(human(&report, HumanOptions::default()).contains(&line));
+        assert!(markdown(&report).contains("2 rounds were void and measured again"));
+        let told = &json(&report)["void_rounds"];
+        assert_eq!((&told[0]["cause"], &told[0]["rounds"]), (&"foreign".into(), &1.into()));
+        assert_eq!(told[0]["worst_text"], "41% of a round");
+        assert_eq!(told[1]["cause"], "swapped");
+        report.outcome = Outcome::Cancelled { by: "ann".into() };
+        assert!(voids_line(&report).unwrap().starts_with("2 rounds were void: 1 foreign"));
     }
 }

@@ -12,6 +12,7 @@ use super::human::parked_text;
 use super::lines::{self, Row, Tone};
 use super::model::Report;
 use super::text::log_lines;
+use super::used;
 use crate::state::{Failure, MeasuredSeries, Outcome};
 
 /// A comment on GitHub may have 65,536 characters; some room is left for what others put around it.
@@ -68,6 +69,22 @@ impl Page {
             self.line(&escaped(&plan));
             self.line("");
         }
+        if let Some(probes) = lines::probes_line(&report.header) {
+            self.line(&escaped(&probes));
+            self.line("");
+        }
+        if let Some(voids) = lines::voids_line(report) {
+            self.line(&escaped(&voids));
+            self.line("");
+        }
+    }
+
+    /// What the processes used, if that is known.
+    fn used(&mut self, report: &Report) {
+        if let Some(line) = used::line(&report.header) {
+            self.line(&escaped(&line.replace("->", "→")));
+            self.line("");
+        }
     }
 
     /// A table, as far as it fits.
@@ -111,6 +128,7 @@ fn judged(out: &mut Page, report: &Report, verdict: &Verdict) {
         out.line("</details>");
         out.line("");
     }
+    out.used(report);
     out.line(&format!("<sub>{}</sub>", escaped(&lines::method_line(verdict))));
 }
 
@@ -144,6 +162,7 @@ fn measured(out: &mut Page, report: &Report, series: &[MeasuredSeries]) {
         })
         .collect();
     out.table(&["Metric", "Bench", "Median", "Range", "From"], &rows);
+    out.used(report);
 }
 
 fn failed(out: &mut Page, report: &Report, failure: &Failure) {

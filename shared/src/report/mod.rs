@@ -21,6 +21,7 @@ mod lines;
 mod markdown;
 mod model;
 mod text;
+mod used;
 
 #[cfg(test)]
 mod samples;

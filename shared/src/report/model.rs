@@ -6,6 +6,8 @@ use darwin_gate::Decision;
 
 use crate::exit_code::ExitCode;
 use crate::state::Outcome;
+use crate::used::Used;
+use crate::void::VoidRounds;
 
 /// Where, on what and for how long. What is not known is left out of every report.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -18,18 +20,30 @@ pub struct Header {
     pub pool: Option<String>,
     /// The agent that measured, which is how people know the box.
     pub agent: Option<String>,
+    /// What the agent's numbers are good for: `bare-metal-isolated`, `shielded`, `dev`.
+    pub tier: Option<String>,
     /// The CPUs that the benches ran on, as a list like `1,3-4`.
     pub cpus: Option<String>,
     /// Rounds that were measured.
     pub rounds: Option<u32>,
     /// How the pairs were run, in words: `sliced pairs: 30 slices of 5ms or more`.
     pub plan: Option<String>,
+    /// What probes saw of the box before and after the rounds, in a line.
+    pub probes: Option<String>,
+    /// Rounds that were void.
+    pub voids: VoidRounds,
     /// From submission to the end.
     pub elapsed: Option<Duration>,
     /// What is there today.
     pub baseline: Option<String>,
     /// What would take its place.
     pub challenger: Option<String>,
+    /// The id of the image that the baseline ran in, `sha256:…`; none for processes.
+    pub baseline_image: Option<String>,
+    /// That of the challenger, likewise.
+    pub challenger_image: Option<String>,
+    /// What the processes of each side used; empty if that is not known.
+    pub used: Vec<Used>,
     /// The job's id.
     pub job: Option<String>,
     /// Where the job can be looked at.

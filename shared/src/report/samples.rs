@@ -11,6 +11,9 @@ use super::{Header, Report};
 use crate::formats::PROCESS_BENCH;
 use crate::spec::Arm;
 use crate::state::{Failure, FailureCause, MeasuredSeries, Outcome, Stage};
+use crate::usage::{Count, Counters, Uncounted, Usage};
+use crate::used::{UseTally, Used};
+use crate::void::VoidRounds;
 
 pub(super) fn header() -> Header {
     Header {
@@ -18,15 +21,43 @@ pub(super) fn header() -> Header {
         project: Some("matching-engine".into()),
         pool: Some("xeon-6".into()),
         agent: Some("ny4-07".into()),
+        tier: Some("shielded".into()),
         cpus: Some("6".into()),
         rounds: Some(14),
         plan: Some("sliced pairs: 30 slices of 5ms or more".into()),
+        probes: Some(
+            "box: before 291 gaps/s, p99 9.20us, 0.1% stolen, capacity 1.00x of best; after 294 gaps/s, p99 9.60us, 0.1% \
+             stolen, capacity 1.01x of best"
+                .into(),
+        ),
+        voids: VoidRounds::default(),
         elapsed: Some(Duration::from_millis(130_400)),
         baseline: Some("main@1a2b3c4".into()),
         challenger: Some("faster-book@5d6e7f8".into()),
+        baseline_image: None,
+        challenger_image: None,
+        used: vec![used(Arm::Baseline, 0), used(Arm::Challenger, 12)],
         job: Some("01J9ZQ4T7M2N8X3V5B6C7D8E9F".into()),
         url: None,
     }
+}
+
+/// So many percent more memory than the baseline.
+fn used(arm: Arm, more: u64) -> Used {
+    let mut tally = UseTally::default();
+    let usage = Usage {
+        user_ns: 41_200_000,
+        system_ns: 3_100_000 + more,
+        peak_rss_bytes: (212 << 20) / 100 * (100 + more),
+        voluntary_switches: 3,
+        involuntary_switches: more,
+        minor_faults: 14_203,
+        major_faults: 0,
+        cgroup_peak_bytes: Count::Unknown(Uncounted::NoCgroup),
+        counters: Counters::unknown(Uncounted::NoCounter),
+    };
+    tally.add(arm, &usage);
+    tally.sum_up().remove(0)
 }
 
 pub(super) const P50: Metric = Metric::Latency(LatencyStat::P50);
@@ -42,10 +73,16 @@ pub(super) fn finding(
 ) -> Finding {
     let ratio = |value: f64| Ratio::new(value).unwrap();
     let unit = match metric {
-        Metric::Latency(_) => Unit::Nanoseconds,
+        Metric::Latency(_) | Metric::CpuTime => Unit::Nanoseconds,
         Metric::Throughput => Unit::PerSecond,
         Metric::MemoryPeak => Unit::Bytes,
-        Metric::Instructions | Metric::Custom { .. } | Metric::WorstTenth(_) => Unit::Count,
+        Metric::PageFaults
+        | Metric::Instructions
+        | Metric::Cycles
+        | Metric::CacheMisses
+        | Metric::BranchMisses
+        | Metric::Custom { .. }
+        | Metric::WorstTenth(_) => Unit::Count,
     };
     Finding {
         better: if metric == Metric::Throughput { Better::Bigger } else { Better::Smaller },

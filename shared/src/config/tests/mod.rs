@@ -5,7 +5,7 @@ mod bad;
 use darwin_gate::{Metric, Mode};
 
 use super::*;
-use crate::spec::{Command, Exclusive, Isolation, Scheduler, Source, Variant};
+use crate::spec::{Command, Exclusive, Isolation, Layout, Scheduler, Source, Variant};
 
 const FULL: &str = r#"
 project = "matching-engine"
@@ -17,6 +17,7 @@ check  = [".venv/bin/pytest", "-q", "tests/unit"]
 check_timeout = "2m"
 run    = ".venv/bin/pytest tests/benchmark --benchmark-json={output}"
 format = "pytest-benchmark"
+layout = "fixed"
 timeout = "5m"
 files  = { include = ["src", "tests/**"], exclude = [".git", "**/__pycache__"] }
 env    = { PYTHONHASHSEED = "0" }
@@ -84,6 +85,7 @@ fn everything_that_can_be_said_is_heard() {
     assert_eq!(suite.pool.as_ref().unwrap().as_str(), "xeon-6");
     assert_eq!(suite.labels["site"], "ny4");
     assert_eq!((suite.priority, suite.attempts), (-5, 2));
+    assert_eq!(suite.layout, Layout::Fixed);
     let cores = CoreRequest {
         count: 2,
         isolation: Isolation::Required,

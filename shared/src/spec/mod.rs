@@ -3,7 +3,10 @@
 //! A spec is made by the client from `darwin.toml`, checked by [`JobSpec::check`] on both sides of the wire, and never
 //! changed after that.
 
+mod cores;
+
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use darwin_gate::Policy;
@@ -12,6 +15,9 @@ use thiserror::Error;
 
 use crate::formats::Format;
 use crate::ids::{Digest, PoolName, ProjectName, SuiteName};
+use crate::image::Image;
+
+pub use cores::{CoreRequest, Exclusive, Isolation, Layout, Scheduler};
 
 /// A compare of more rounds than the gate's longest plan would never look at the rest.
 pub const MAX_ROUNDS: u32 = 1000;
@@ -25,6 +31,10 @@ pub const MAX_ENV_BYTES: usize = 64 << 10;
 pub const MAX_COMMAND_BYTES: usize = 64 << 10;
 /// Whole cores that one job may ask for; more than any box has is refused by matching, this is only sanity.
 pub const MAX_CORES: u32 = 4096;
+/// The longest probe: sees what comes once in five minutes.
+pub const MAX_PROBE: Duration = Duration::from_mins(20);
+/// The shortest probe that says anything.
+pub const MIN_PROBE: Duration = Duration::from_millis(50);
 /// How often a job may be tried for infrastructure's sake.
 pub const MAX_ATTEMPTS: u32 = 10;
 
@@ -117,6 +127,8 @@ pub enum Source {
     Tree(Digest),
     /// A folder that is on the box already.
     Path(String),
+    /// A container image: the command runs in containers of it.
+    Image(Image),
     /// Nothing but the command.
     Nothing,
 }
@@ -165,7 +177,16 @@ pub enum Work {
         /// What is measured.
         variant: Variant,
     },
+    /// The box itself: who takes its cores away, and how much they do. No command is run.
+    Probe {
+        /// For how long.
+        length: Duration,
+    },
 }
+
+/// What a probe works on.
+static THE_BOX: LazyLock<Variant> =
+    LazyLock::new(|| Variant { label: "the box".to_owned(), source: Source::Nothing });
 
 impl Work {
     /// The kind's name.
@@ -173,6 +194,7 @@ impl Work {
         match self {
             Self::Compare { .. } => "compare",
             Self::Measure { .. } => "measure",
+            Self::Probe { .. } => "probe",
         }
     }
 
@@ -180,8 +202,13 @@ impl Work {
     pub fn is_same_on_both_sides(&self) -> bool {
         match self {
             Self::Compare { baseline, challenger } => baseline.source == challenger.source,
-            Self::Measure { .. } => false,
+            Self::Measure { .. } | Self::Probe { .. } => false,
         }
+    }
+
+    /// Whether a variant is a container image.
+    pub fn has_images(&self) -> bool {
+        self.variants().iter().any(|(_, variant)| matches!(variant.source, Source::Image(_)))
     }
 
     /// The variants with their sides; a measured one counts as the baseline.
@@ -191,47 +218,9 @@ impl Work {
                 vec![(Arm::Baseline, baseline), (Arm::Challenger, challenger)]
             }
             Self::Measure { variant } => vec![(Arm::Baseline, variant)],
+            Self::Probe { .. } => vec![(Arm::Baseline, &THE_BOX)],
         }
     }
-}
-
-/// How badly a job needs cores that nothing else uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Isolation {
-    /// Without isolation that took effect nothing is measured.
-    Required,
-    /// The best that the box has.
-    #[default]
-    Preferred,
-    /// Affinity alone.
-    None,
-}
-
-/// What no other job may share while this one measures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Exclusive {
-    /// Its cores with their SMT siblings.
-    #[default]
-    Core,
-    /// The last-level cache.
-    Llc,
-    /// The NUMA node.
-    Node,
-    /// The whole box.
-    Host,
-}
-
-/// The scheduling class of a bench.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scheduler {
-    /// The ordinary one.
-    #[default]
-    Other,
-    /// `SCHED_FIFO`.
-    Fifo,
 }
 
 /// How the two processes of a pair are to be run.
@@ -257,30 +246,6 @@ impl PairPlan {
             Self::Auto => "auto",
             Self::Pairs => "pairs",
             Self::Sliced => "sliced",
-        }
-    }
-}
-
-/// The cores that a job asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CoreRequest {
-    /// Whole physical cores.
-    pub count: u32,
-    /// How badly they must be isolated.
-    pub isolation: Isolation,
-    /// What must not be shared.
-    pub exclusive: Exclusive,
-    /// The scheduling class.
-    pub scheduler: Scheduler,
-}
-
-impl Default for CoreRequest {
-    fn default() -> Self {
-        Self {
-            count: 1,
-            isolation: Isolation::default(),
-            exclusive: Exclusive::default(),
-            scheduler: Scheduler::default(),
         }
     }
 }
@@ -326,6 +291,9 @@ pub struct JobSpec {
     /// How the two processes of a pair are run.
     #[serde(default)]
     pub plan: PairPlan,
+    /// Where its processes lie in memory.
+    #[serde(default)]
+    pub layout: Layout,
     /// How it is judged.
     pub policy: Policy,
     /// How long it may go on.
@@ -376,6 +344,20 @@ pub enum SpecError {
          out, or give the format of what the bench writes"
     )]
     SlicedProcess,
+    /// Something that processes can have and containers cannot.
+    #[error("`{what}` does not go with images: {why}")]
+    NotInImages {
+        /// The key in `darwin.toml`.
+        what: &'static str,
+        /// Why, and what would be right.
+        why: &'static str,
+    },
+    /// An image against a process.
+    #[error(
+        "one side is an image and the other is not, so that what a container costs would count as a difference: name \
+         images on both sides, or on neither"
+    )]
+    ImageOnOneSide,
     /// A path variant that is not absolute.
     #[error("`path:{0}` is not absolute: it names a folder on the box, so it must start with `/`")]
     RelativePath(String),
@@ -411,6 +393,11 @@ impl JobSpec {
             {
                 return Err(SpecError::RelativePath(path.clone()));
             }
+        }
+        crate::image::check(self)?;
+        if let Work::Probe { length } = self.work {
+            in_range("probe", length, MIN_PROBE, MAX_PROBE)?;
+            within("budget.rounds.max", self.budget.rounds_max, 1, 1)?;
         }
         within("cores.count", self.cores.count, 1, MAX_CORES)?;
         within("budget.rounds.max", self.budget.rounds_max, 1, MAX_ROUNDS)?;
