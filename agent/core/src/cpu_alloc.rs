@@ -1,8 +1,8 @@
 //! Which cores a lease gets.
 //!
 //! The unit is the whole physical core: a bench runs on one CPU of it, the siblings stay idle and blocked. All cores
-//! of a lease lie on one node, and in one last-level cache where that is possible. A core for the box's own work
-//! (housekeeping) is never leased: that of CPU 0, and one more per further node.
+//! of a lease lie on one node, are of one kind, and share a last-level cache where that is possible. A core for the box's
+//! own work (housekeeping) is never leased: that of CPU 0, and one more per further node.
 //!
 //! Pure: it decides and remembers, it pins nothing and reads nothing.
 
@@ -13,7 +13,7 @@ use darwin_shared::spec::Exclusive;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::topology::{Core, LlcId, NodeId, Topology};
+use crate::topology::{Core, CoreKind, LlcId, NodeId, Topology};
 
 /// The name under which cores are held: whatever number the caller knows its lease by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -57,11 +57,13 @@ pub enum Refusal {
         lease: LeaseKey,
     },
     /// More than the box could ever give.
-    #[error("{asked} cores on one node are asked for; the most that this box leases on one node is {most}")]
+    #[error(
+        "{asked} cores of one kind on one node are asked for; the most that this box leases there is {most}"
+    )]
     NeverFits {
         /// Cores asked for.
         asked: u32,
-        /// Cores of the largest node.
+        /// Cores of one kind of the largest node.
         most: u32,
     },
     /// Not at the moment: other leases are in the way.
@@ -187,8 +189,8 @@ impl Allocator {
         self.leases.iter().map(|(&key, lease)| (key, &lease.granted))
     }
 
-    /// Gives cores to a lease: isolated ones first, on one node, in one cache if possible, away from other leases'
-    /// caches, and otherwise where the fewest are left over.
+    /// Gives cores to a lease: isolated ones first, then the fastest, on one node, in one cache if possible, away from
+    /// other leases' caches, and otherwise where the fewest are left over.
     pub fn allocate(&mut self, lease: LeaseKey, request: Request) -> Result<Granted, Refusal> {
         if request.cores == 0 {
             return Err(Refusal::NoCores);
@@ -257,16 +259,17 @@ impl Allocator {
         }
     }
 
-    /// The best `cores` of the free ones, or none if no node has that many.
+    /// The best `cores` of the free ones, or none if no node has that many of one kind.
     fn choose(&self, free: &[usize], cores: usize) -> Option<Vec<usize>> {
-        let mut options: BTreeMap<(NodeId, Option<Option<LlcId>>), Vec<usize>> = BTreeMap::new();
+        type Place = (CoreKind, NodeId, Option<Option<LlcId>>);
+        let mut options: BTreeMap<Place, Vec<usize>> = BTreeMap::new();
         for &unit in free {
-            let (node, llc) = self.units[unit].group();
-            options.entry((node, Some(llc))).or_default().push(unit);
-            options.entry((node, None)).or_default().push(unit);
+            let (kind, (node, llc)) = (self.units[unit].core.kind, self.units[unit].group());
+            options.entry((kind, node, Some(llc))).or_default().push(unit);
+            options.entry((kind, node, None)).or_default().push(unit);
         }
         let fitting = options.into_iter().filter(|(_, units)| units.len() >= cores);
-        let best = fitting.map(|((node, llc), mut units)| {
+        let best = fitting.map(|((kind, node, llc), mut units)| {
             let spare = units.len() - cores;
             let room = |unit: usize| {
                 free.iter().filter(|&&f| self.units[f].group() == self.units[unit].group()).count()
@@ -275,7 +278,8 @@ impl Allocator {
             units.truncate(cores);
             units.sort_unstable();
             let common = units.iter().filter(|&&unit| !self.units[unit].core.isolated).count();
-            ((common, llc.is_none(), self.neighbours(&units), spare, node, llc), units)
+            let slower = std::cmp::Reverse(kind);
+            ((common, slower, llc.is_none(), self.neighbours(&units), spare, node, llc), units)
         });
         best.min_by(|(a, _), (b, _)| a.cmp(b)).map(|(_, units)| units)
     }
@@ -287,11 +291,11 @@ impl Allocator {
     }
 
     fn most_on_a_node(&self, counts: impl Fn(usize) -> bool) -> u32 {
-        let mut per_node: BTreeMap<NodeId, u32> = BTreeMap::new();
+        let mut there: BTreeMap<(NodeId, CoreKind), u32> = BTreeMap::new();
         for (index, unit) in self.units.iter().enumerate() {
-            *per_node.entry(unit.core.node).or_default() += u32::from(counts(index));
+            *there.entry((unit.core.node, unit.core.kind)).or_default() += u32::from(counts(index));
         }
-        per_node.into_values().max().unwrap_or(0)
+        there.into_values().max().unwrap_or(0)
     }
 
     fn describe(&self, units: &[usize], exclusive: Exclusive) -> Granted {
@@ -319,6 +323,10 @@ impl Allocator {
             if lease.units.iter().any(|&unit| self.units[unit].core.node != lease.granted.node) {
                 return Some(format!("lease {} lies on two nodes", key.0));
             }
+            let kind = lease.units.first().map(|&unit| self.units[unit].core.kind);
+            if lease.units.iter().any(|&unit| Some(self.units[unit].core.kind) != kind) {
+                return Some(format!("lease {} mixes kinds of cores", key.0));
+            }
             for other in self.leases.iter().filter(|(other, _)| *other != key).map(|(_, other)| other) {
                 let shared = |&a: &usize| other.units.iter().any(|&b| self.clash(a, b, lease.exclusive));
                 if lease.units.iter().any(shared) {
@@ -345,7 +353,7 @@ fn check_list(topology: &Topology, list: &CpuSet) -> Result<CpuSet, AllocatorErr
 }
 
 /// The cores kept back when the operator names none: that of CPU 0 (of the lowest CPU, if 0 is offline), and on every
-/// further node the lowest that is not isolated, if the node has another. A box of one core keeps nothing back.
+/// further node that has another the lowest that is not isolated, else the lowest. A box of one core keeps nothing back.
 fn reserved(topology: &Topology) -> CpuSet {
     let cores = topology.cores();
     let Some(first) = cores.first().filter(|_| cores.len() > 1) else {
@@ -356,7 +364,8 @@ fn reserved(topology: &Topology) -> CpuSet {
     nodes.dedup();
     let further = nodes.into_iter().filter(|&node| node != first.node).filter_map(|node| {
         let of_node: Vec<&Core> = cores.iter().filter(|core| core.node == node).collect();
-        of_node.iter().find(|core| of_node.len() > 1 && !core.isolated).map(|core| &core.cpus)
+        let spare = of_node.iter().find(|core| !core.isolated).or(of_node.first());
+        spare.filter(|_| of_node.len() > 1).map(|core| &core.cpus)
     });
     further.fold(first.cpus.clone(), |all, cpus| all.union(cpus))
 }
@@ -377,3 +386,7 @@ fn count(cores: usize) -> u32 {
 #[cfg(test)]
 #[path = "cpu_alloc_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "cpu_alloc_properties.rs"]
+mod properties;

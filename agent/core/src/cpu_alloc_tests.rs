@@ -1,5 +1,3 @@
-use proptest::prelude::*;
-
 use super::*;
 use crate::topology::Cpu;
 
@@ -16,6 +14,7 @@ fn a_box(nodes: u32, llcs: u32, cores: u32, smt: bool, isolated: &str) -> Topolo
                 siblings: set_of(ids.iter().copied()),
                 node: NodeId(core / (llcs * cores)),
                 llc: Some(LlcId(core / cores * cores)),
+                kind: CoreKind::default(),
                 isolated: isolated.contains(id),
                 nohz_full: false,
             });
@@ -135,46 +134,40 @@ fn a_box_of_one_core_leases_it() {
     assert_eq!((alloc.cores_total(), alloc.housekeeping().to_string()), (1, "1".to_owned()));
 }
 
-fn exclusive() -> impl Strategy<Value = Exclusive> {
-    prop_oneof![
-        6 => Just(Exclusive::Core),
-        2 => Just(Exclusive::Llc),
-        1 => Just(Exclusive::Node),
-        1 => Just(Exclusive::Host),
-    ]
+/// A box of `fast` cores with siblings and as many slow ones without as there are in `slow`, all in one cache.
+fn hybrid(fast: u32, slow: u32) -> Topology {
+    let cpu = |id: u32, siblings: CpuSet, kind| Cpu {
+        id,
+        siblings,
+        node: NodeId(0),
+        llc: Some(LlcId(0)),
+        kind: CoreKind(kind),
+        isolated: false,
+        nohz_full: false,
+    };
+    let fast_cpus = (0..2 * fast).map(|id| cpu(id, set_of([id / 2 * 2, id / 2 * 2 + 1].into_iter()), 1024));
+    let slow_cpus = (2 * fast..2 * fast + slow).map(|id| cpu(id, set_of([id].into_iter()), 512));
+    Topology::new(fast_cpus.chain(slow_cpus).collect()).unwrap()
 }
 
-proptest! {
-    #[test]
-    fn whatever_is_asked_nothing_is_given_twice(
-        (nodes, llcs, cores, smt) in (1u32..3, 1u32..3, 1u32..4, any::<bool>()),
-        isolated in prop::collection::btree_set(0u32..24, 0..12),
-        steps in prop::collection::vec((0u64..6, 1u32..4, exclusive(), any::<bool>()), 1..60),
-    ) {
-        let isolated = set_of(isolated.into_iter()).to_string();
-        let topology = a_box(nodes, llcs, cores, smt, &isolated);
-        let mut alloc = Allocator::new(&topology, None).unwrap();
-        let fresh = alloc.clone();
-        for (key, cores, exclusive, give) in steps {
-            if give {
-                if let Ok(granted) = alloc.allocate(LeaseKey(key), ask(cores, exclusive)) {
-                    prop_assert_eq!(granted.cpus.len(), cores as usize);
-                    let whole = topology.with_siblings(&granted.cpus);
-                    prop_assert_eq!(&whole, &granted.cpus.union(&granted.siblings_idle));
-                    if topology.cores().len() > 1 {
-                        prop_assert!(whole.is_disjoint(alloc.housekeeping()));
-                        prop_assert!(!whole.contains(0));
-                    }
-                }
-            } else {
-                alloc.release(LeaseKey(key));
-            }
-            prop_assert_eq!(alloc.violation(), None);
-        }
-        for key in 0..6 {
-            alloc.release(LeaseKey(key));
-        }
-        prop_assert_eq!(alloc.cores_free(), fresh.cores_free());
-        prop_assert_eq!(alloc.leases().count(), 0);
-    }
+#[test]
+fn a_lease_has_cores_of_one_kind_the_fast_ones_first() {
+    let topology = hybrid(3, 4);
+    let kinds: Vec<String> =
+        topology.kinds().iter().map(|(kind, cpus)| format!("{}: {cpus}", kind.0)).collect();
+    assert_eq!(kinds, ["1024: 0-5", "512: 6-9"]);
+    let mut alloc = Allocator::new(&topology, None).unwrap();
+    assert_eq!((alloc.housekeeping().to_string(), alloc.cores_total()), ("0-1".to_owned(), 6));
+    let mut got = |key, cores| alloc.allocate(LeaseKey(key), ask(cores, Exclusive::Core));
+    assert_eq!(cpus(&got(1, 1).unwrap()), "2 idle 3");
+    assert_eq!(cpus(&got(2, 2).unwrap()), "6-7 idle ", "two fast ones are not free any more");
+    assert_eq!(cpus(&got(3, 1).unwrap()), "4 idle 5");
+    assert!(matches!(got(4, 3), Err(Refusal::Busy { free: 2, .. })));
+    assert_eq!(got(4, 5), Err(Refusal::NeverFits { asked: 5, most: 4 }));
+}
+
+#[test]
+fn a_node_that_is_isolated_as_a_whole_keeps_a_core_all_the_same() {
+    let alloc = Allocator::new(&a_box(2, 1, 3, true, "3-5,9-11"), None).unwrap();
+    assert_eq!((alloc.housekeeping().to_string(), alloc.cores_total()), ("0,3,6,9".to_owned(), 4));
 }

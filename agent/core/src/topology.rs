@@ -19,6 +19,18 @@ pub struct NodeId(pub u32);
 #[serde(transparent)]
 pub struct LlcId(pub u32);
 
+/// What a core can do beside the others of its box, in the kernel's scale: 1024 is the fastest. Boxes with one kind of
+/// core have one value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CoreKind(pub u32);
+
+impl Default for CoreKind {
+    fn default() -> Self {
+        Self(1024)
+    }
+}
+
 /// What the kernel says of one online CPU.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cpu {
@@ -30,6 +42,8 @@ pub struct Cpu {
     pub node: NodeId,
     /// Its last-level cache, where the kernel tells.
     pub llc: Option<LlcId>,
+    /// What its core can do.
+    pub kind: CoreKind,
     /// Kept free of other tasks by the kernel (`isolcpus`, isolated partition).
     pub isolated: bool,
     /// Without a timer tick while it runs a single task.
@@ -45,6 +59,8 @@ pub struct Core {
     pub node: NodeId,
     /// Its last-level cache; cores of a node without that knowledge count as sharing one.
     pub llc: Option<LlcId>,
+    /// What it can do: no lease mixes kinds.
+    pub kind: CoreKind,
     /// Whether every CPU of it is isolated.
     pub isolated: bool,
     /// Whether every CPU of it runs without tick.
@@ -106,6 +122,7 @@ impl Topology {
                 cpus: cpu.siblings.clone(),
                 node: cpu.node,
                 llc: cpu.llc,
+                kind: cpu.kind,
                 isolated: true,
                 nohz_full: true,
             };
@@ -140,6 +157,16 @@ impl Topology {
         touched.fold(cpus.clone(), |all, core| all.union(&core.cpus))
     }
 
+    /// The kinds of cores that there are, the fastest first, each with its CPUs.
+    pub fn kinds(&self) -> Vec<(CoreKind, CpuSet)> {
+        let mut kinds: BTreeMap<CoreKind, CpuSet> = BTreeMap::new();
+        for core in &self.cores {
+            let cpus = kinds.entry(core.kind).or_default();
+            *cpus = cpus.union(&core.cpus);
+        }
+        kinds.into_iter().rev().collect()
+    }
+
     /// Every isolated CPU.
     pub fn isolated(&self) -> CpuSet {
         let cores = self.cores.iter().filter(|core| core.isolated);
@@ -153,7 +180,15 @@ mod tests {
 
     fn cpu(id: u32, siblings: &str) -> Cpu {
         let siblings = siblings.parse().unwrap();
-        Cpu { id, siblings, node: NodeId(0), llc: Some(LlcId(0)), isolated: id == 3, nohz_full: false }
+        Cpu {
+            id,
+            siblings,
+            node: NodeId(0),
+            llc: Some(LlcId(0)),
+            kind: CoreKind::default(),
+            isolated: id == 3,
+            nohz_full: false,
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::fences::Fences;
 use super::link::Link;
 use super::words::{Action, Event, Held, Limits, Offer, Plan, Remembered};
 use crate::cpu_alloc::{Allocator, LeaseKey, Request};
+use crate::disturbance::Disturbances;
 
 /// Ended attempts kept for a coordinator that does not release them, before nothing more is taken on.
 const MAX_UNRELEASED: usize = 2048;
@@ -94,7 +95,9 @@ impl Machine {
             machine.fences.raise(attempt.job, epoch);
             match end {
                 Some(end) => {
-                    machine.attempts.insert(attempt, Attempt { epoch, rounds, phase: Phase::Ended { end } });
+                    let phase = Phase::Ended { end };
+                    let disturbances = Disturbances::default();
+                    machine.attempts.insert(attempt, Attempt { epoch, rounds, phase, disturbances });
                 }
                 None => actions.push(Action::Forget { attempt }),
             }
@@ -155,6 +158,9 @@ impl Machine {
             Event::CoresTaken { attempt } => self.cores_taken(attempt, now, actions),
             Event::CoresElsewhere { attempt, cpus } => self.cores_elsewhere(attempt, &cpus, now, actions),
             Event::RoundDone { attempt, round } => self.round_done(attempt, round, now, actions),
+            Event::RoundVoid { attempt, round, cause } => {
+                self.round_void(attempt, round, cause, now, actions);
+            }
             Event::CandidateFailed { attempt, failure } => {
                 self.processes_gone(attempt, AttemptEnd::Failed(failure), now, actions);
             }
@@ -271,7 +277,8 @@ impl Machine {
                     (&mut self.ready, Phase::Ready { plan })
                 };
                 queue.push_back(attempt);
-                self.attempts.insert(attempt, Attempt { epoch, rounds: 0, phase });
+                let disturbances = Disturbances::default();
+                self.attempts.insert(attempt, Attempt { epoch, rounds: 0, phase, disturbances });
                 self.live += 1;
             }
             Ok(None) => {

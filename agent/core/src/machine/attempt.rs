@@ -13,6 +13,7 @@ use darwin_shared::attempt::AttemptEnd;
 use darwin_shared::ids::Epoch;
 
 use super::words::Plan;
+use crate::disturbance::Disturbances;
 
 /// An attempt that has cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,8 @@ pub(super) struct Attempt {
     /// Rounds in the spool.
     pub rounds: u32,
     pub phase: Phase,
+    /// Its void rounds.
+    pub disturbances: Disturbances,
 }
 
 impl Phase {

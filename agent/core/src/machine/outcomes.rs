@@ -5,10 +5,12 @@ use std::time::Duration;
 use darwin_shared::attempt::{AttemptEnd, AttemptEvent};
 use darwin_shared::ids::{AttemptId, Epoch};
 use darwin_shared::state::Stage;
+use darwin_shared::void::VoidCause;
 
 use super::agent::{Leaving, Machine};
 use super::attempt::{Next, Phase, Place, Then, after_round};
 use super::words::{Action, Plan};
+use crate::disturbance::AfterVoid;
 
 /// How long a round waits for the gate's look before the next one starts.
 const LOOK_WAIT: Duration = Duration::from_secs(2);
@@ -85,8 +87,57 @@ impl Machine {
                 let (plan, place) = (plan.clone(), *place);
                 held.rounds = round + 1;
                 let next = after_round(&plan, held.rounds, now.saturating_sub(place.since), *stop, linked);
-                actions.push(Action::ReportRound { attempt, round });
+                let voids = held.disturbances.measured();
+                actions.push(Action::ReportRound { attempt, round, voids });
                 self.go_on(attempt, plan, place, next, now, actions);
+            }
+            Phase::Stopping { then, .. } => {
+                let then = then.clone();
+                self.stopped(attempt, &then, now, actions);
+            }
+            Phase::Running { .. }
+            | Phase::Waiting { .. }
+            | Phase::Staging { .. }
+            | Phase::Ready { .. }
+            | Phase::Taking { .. }
+            | Phase::Looking { .. }
+            | Phase::Ended { .. } => {}
+        }
+    }
+
+    /// The box disturbed a round: it is measured again, under its own number and so in the order that the same coin drew.
+    /// That is as good as a first measurement, for what made it void was read outside the bench and does not depend on
+    /// what it measured.
+    pub(super) fn round_void(
+        &mut self,
+        attempt: AttemptId,
+        round: u32,
+        cause: VoidCause,
+        now: Duration,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(held) = self.attempts.get_mut(&attempt) else {
+            return;
+        };
+        match &held.phase {
+            Phase::Running { plan, place, stop } if held.rounds == round => {
+                let (plan, place, stop) = (plan.clone(), *place, *stop);
+                let follows = held.disturbances.add(cause, round);
+                let voids = held.disturbances.of_round().clone();
+                actions.push(Action::TellVoids { attempt, voids: voids.clone() });
+                let time_is_up = round > 0 && now.saturating_sub(place.since) >= plan.time;
+                match follows {
+                    _ if stop || time_is_up => {
+                        self.go_on(attempt, plan, place, Next::Complete, now, actions);
+                    }
+                    AfterVoid::Again(after) => {
+                        actions.push(Action::MeasureAgain { attempt, round, slot: place.slot, after });
+                    }
+                    AfterVoid::GiveUp => {
+                        let end = AttemptEnd::Disturbed { rounds: round, voids };
+                        self.finish(attempt, &Then::Report(end), now, actions);
+                    }
+                }
             }
             Phase::Stopping { then, .. } => {
                 let then = then.clone();

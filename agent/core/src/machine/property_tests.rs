@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use darwin_shared::attempt::AttemptEvent;
+use darwin_shared::attempt::{AttemptEnd, AttemptEvent};
 use darwin_shared::cpu::CpuSet;
 use darwin_shared::ids::{AttemptId, Epoch};
 use darwin_shared::state::RefusalCause;
+use darwin_shared::void::VoidCause;
 use proptest::prelude::*;
 
 use super::tests::{attempt, epoch, machine_of, plan};
 use super::{Action, Event, Machine, Plan};
+use crate::disturbance::REPEATS_PER_ROUND;
 
 const SLOTS: u32 = 2;
 
@@ -19,6 +21,7 @@ const SLOTS: u32 = 2;
 enum Chance {
     Assign { job: u64, number: u32, epoch: u64, rounds: u32, staging: bool, look: bool },
     ProcessEnds { which: usize, well: bool },
+    Disturbed { which: usize },
     Cores { which: usize, elsewhere: Option<u32> },
     Cancel { which: usize },
     Ack { which: usize, stop: bool },
@@ -36,6 +39,7 @@ fn chance() -> impl Strategy<Value = Chance> {
             |(job, number, epoch, rounds, staging, look)| Chance::Assign { job, number, epoch, rounds, staging, look }
         ),
         12 => (which.clone(), prop::bool::weighted(0.9)).prop_map(|(which, well)| Chance::ProcessEnds { which, well }),
+        6 => which.clone().prop_map(|which| Chance::Disturbed { which }),
         12 => (which.clone(), prop::option::weighted(0.3, 0..4u32))
             .prop_map(|(which, elsewhere)| Chance::Cores { which, elsewhere }),
         2 => which.clone().prop_map(|which| Chance::Cancel { which }),
@@ -61,6 +65,8 @@ struct World {
     highest: BTreeMap<darwin_shared::ids::JobId, Epoch>,
     ended: BTreeSet<AttemptId>,
     rounds: BTreeMap<AttemptId, u32>,
+    /// Void measurements of the round in progress.
+    voids: BTreeMap<AttemptId, u32>,
 }
 
 impl World {
@@ -76,6 +82,7 @@ impl World {
                     self.intents.insert(attempt, epoch);
                     self.ended.remove(&attempt);
                     self.rounds.insert(attempt, 0);
+                    self.voids.insert(attempt, 0);
                 }
                 Action::Tell { attempt, epoch, event: AttemptEvent::Refused(RefusalCause::StaleEpoch) } => {
                     prop_assert!(epoch <= self.highest[&attempt.job], "a fresh epoch was refused");
@@ -85,11 +92,7 @@ impl World {
                     let highest = self.highest.entry(attempt.job).or_default();
                     *highest = epoch.max(*highest);
                 }
-                Action::WriteEnd { attempt, .. } => {
-                    prop_assert!(self.intents.contains_key(&attempt), "an end without a grant");
-                    prop_assert!(self.ended.insert(attempt), "two ends");
-                    prop_assert!(!self.running.contains_key(&attempt), "ended while it runs");
-                }
+                Action::WriteEnd { attempt, end } => self.end(attempt, &end)?,
                 Action::Forget { attempt } => {
                     prop_assert!(!self.running.contains_key(&attempt), "forgotten while it runs");
                     prop_assert!(self.intents.remove(&attempt).is_some(), "forgotten twice");
@@ -100,16 +103,7 @@ impl World {
                     self.slot_cpus.insert(attempt, (slot, granted.claimed));
                     self.taking.insert(attempt);
                 }
-                Action::GiveBackCores { slot } => {
-                    let of_slot = self.slot_cpus.iter().find(|(_, (taken, _))| *taken == slot);
-                    let owner = of_slot.map(|(attempt, _)| *attempt);
-                    prop_assert!(owner.is_some(), "given back twice");
-                    if let Some(owner) = owner {
-                        prop_assert!(!self.running.contains_key(&owner), "given back while it runs");
-                        self.slot_cpus.remove(&owner);
-                        self.taking.remove(&owner);
-                    }
-                }
+                Action::GiveBackCores { slot } => self.give_back(slot)?,
                 Action::Stage { attempt } => {
                     prop_assert!(self.running.insert(attempt, (false, None)).is_none());
                 }
@@ -118,8 +112,22 @@ impl World {
                     prop_assert!(self.slot_cpus.contains_key(&attempt), "measured without cores");
                     prop_assert!(self.running.insert(attempt, (false, Some((round, slot)))).is_none());
                 }
-                Action::ReportRound { attempt, round } => {
-                    self.rounds.insert(attempt, round + 1);
+                Action::MeasureAgain { attempt, round, slot, .. } => {
+                    prop_assert_eq!(self.rounds[&attempt], round, "another round than the void one");
+                    prop_assert!(self.slot_cpus.contains_key(&attempt), "measured again without cores");
+                    prop_assert!(self.running.insert(attempt, (false, Some((round, slot)))).is_none());
+                }
+                Action::TellVoids { attempt, voids } => {
+                    prop_assert_eq!(voids.total(), self.voids[&attempt]);
+                    prop_assert!(voids.total() <= REPEATS_PER_ROUND + 1, "repeated too often");
+                }
+                Action::ReportRound { attempt, round, voids } => {
+                    prop_assert_eq!(
+                        self.rounds.insert(attempt, round + 1),
+                        Some(round),
+                        "not once, or not in turn"
+                    );
+                    prop_assert_eq!(voids.total(), self.voids.insert(attempt, 0).unwrap_or(0));
                 }
                 Action::Stop { attempt } => {
                     let running = self.running.get_mut(&attempt);
@@ -131,6 +139,29 @@ impl World {
                 | Action::ResendRounds { .. }
                 | Action::Leave => {}
             }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, attempt: AttemptId, end: &AttemptEnd) -> Result<(), TestCaseError> {
+        if let AttemptEnd::Disturbed { rounds, voids } = end {
+            prop_assert_eq!(*rounds, self.rounds[&attempt]);
+            prop_assert_eq!(voids.total(), self.voids[&attempt], "voids are lost");
+        }
+        prop_assert!(self.intents.contains_key(&attempt), "an end without a grant");
+        prop_assert!(self.ended.insert(attempt), "two ends");
+        prop_assert!(!self.running.contains_key(&attempt), "ended while it runs");
+        Ok(())
+    }
+
+    fn give_back(&mut self, slot: u32) -> Result<(), TestCaseError> {
+        let of_slot = self.slot_cpus.iter().find(|(_, (taken, _))| *taken == slot);
+        let owner = of_slot.map(|(attempt, _)| *attempt);
+        prop_assert!(owner.is_some(), "given back twice");
+        if let Some(owner) = owner {
+            prop_assert!(!self.running.contains_key(&owner), "given back while it runs");
+            self.slot_cpus.remove(&owner);
+            self.taking.remove(&owner);
         }
         Ok(())
     }
@@ -156,6 +187,16 @@ impl World {
                     Some((round, _)) => Event::RoundDone { attempt: id, round },
                     None => Event::Staged { attempt: id },
                 })
+            }
+            Chance::Disturbed { which } => {
+                let (&id, &(stopped, round)) = self.running.iter().nth(which)?;
+                let (round, _) = round?;
+                self.running.remove(&id);
+                if !stopped {
+                    *self.voids.entry(id).or_default() += 1;
+                }
+                let cause = VoidCause::Foreign { share_ppm: 500_000 };
+                Some(Event::RoundVoid { attempt: id, round, cause })
             }
             Chance::Cores { which, elsewhere } => {
                 let attempt = *self.taking.iter().nth(which)?;

@@ -5,10 +5,11 @@ use darwin_shared::cpu::CpuSet;
 use darwin_shared::ids::{AttemptId, Epoch, JobId};
 use darwin_shared::spec::CoreRequest;
 use darwin_shared::state::RefusalCause;
+use darwin_shared::void::VoidCause;
 
 use super::{Action, Event, Limits, Machine, Plan, Remembered};
 use crate::cpu_alloc::Allocator;
-use crate::topology::{Cpu, NodeId, Topology};
+use crate::topology::{CoreKind, Cpu, NodeId, Topology};
 
 /// A box of so many single-threaded cores, of which CPU 0 keeps house.
 pub(super) fn box_of(cores: u32) -> Allocator {
@@ -16,7 +17,15 @@ pub(super) fn box_of(cores: u32) -> Allocator {
         .map(|id| {
             let mut siblings = CpuSet::new();
             siblings.insert(id).unwrap();
-            Cpu { id, siblings, node: NodeId(0), llc: None, isolated: false, nohz_full: false }
+            Cpu {
+                id,
+                siblings,
+                node: NodeId(0),
+                llc: None,
+                kind: CoreKind::default(),
+                isolated: false,
+                nohz_full: false,
+            }
         })
         .collect();
     Allocator::new(&Topology::new(cpus).unwrap(), None).unwrap()
@@ -428,4 +437,60 @@ fn what_waits_for_cores_can_be_cancelled_and_a_bad_sensor_keeps_it_from_starting
     let actions = machine.step(Event::CoresTaken { attempt: attempt(1, 1) }, Duration::ZERO);
     assert!(matches!(end_of(&actions), Some(AttemptEnd::Box(why)) if why.contains("steal")), "{actions:?}");
     assert_eq!(measures(&actions), None);
+}
+
+fn void(round: u32) -> Event {
+    let cause = VoidCause::Foreign { share_ppm: 410_000 };
+    Event::RoundVoid { attempt: attempt(1, 1), round, cause }
+}
+
+fn again(actions: &[Action]) -> Option<(u32, Duration)> {
+    actions.iter().find_map(|action| match action {
+        Action::MeasureAgain { round, after, .. } => Some((*round, *after)),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_void_round_is_measured_again_and_told_with_its_result() {
+    let mut machine = linked(1);
+    assign(&mut machine, 1, plan(9), Duration::ZERO);
+    step(&mut machine, Event::RoundDone { attempt: attempt(1, 1), round: 0 }, SECOND);
+    assert_eq!(again(&step(&mut machine, void(0), SECOND)), None, "it is measured already");
+    let actions = step(&mut machine, void(1), SECOND);
+    assert_eq!(again(&actions), Some((1, SECOND / 2)));
+    assert!(matches!(&actions[0], Action::TellVoids { voids, .. } if voids.total() == 1));
+    let actions = step(&mut machine, Event::RoundDone { attempt: attempt(1, 1), round: 1 }, 2 * SECOND);
+    assert!(matches!(&actions[0], Action::ReportRound { round: 1, voids, .. } if voids.total() == 1));
+    assert_eq!(measures(&actions), Some(2));
+    let actions = step(&mut machine, Event::RoundDone { attempt: attempt(1, 1), round: 2 }, 3 * SECOND);
+    assert!(matches!(&actions[0], Action::ReportRound { round: 2, voids, .. } if voids.is_empty()));
+}
+
+#[test]
+fn a_box_that_does_not_come_to_rest_ends_the_attempt_as_disturbed() {
+    let mut machine = linked(1);
+    assign(&mut machine, 1, plan(9), Duration::ZERO);
+    for _ in 0..3 {
+        assert!(again(&step(&mut machine, void(0), SECOND)).is_some());
+    }
+    let actions = step(&mut machine, void(0), SECOND);
+    assert_eq!(again(&actions), None);
+    assert!(matches!(
+        end_of(&actions),
+        Some(AttemptEnd::Disturbed { rounds: 0, voids }) if voids.total() == 4
+    ));
+    assert!(actions.contains(&Action::GiveBackCores { slot: 0 }));
+}
+
+#[test]
+fn a_void_round_is_not_measured_again_once_enough_is_measured_or_time_is_up() {
+    let mut machine = linked(1);
+    assign(&mut machine, 1, Plan { time: 9 * SECOND, ..plan(9) }, Duration::ZERO);
+    step(&mut machine, Event::RoundDone { attempt: attempt(1, 1), round: 0 }, SECOND);
+    let mut stopped = machine.clone();
+    let ack = Event::Acked { attempt: attempt(1, 1), epoch: epoch(1), rounds: 1, stop: true };
+    step(&mut stopped, ack, SECOND);
+    assert_eq!(end_of(&step(&mut stopped, void(1), 2 * SECOND)), Some(&AttemptEnd::Completed { rounds: 1 }));
+    assert_eq!(end_of(&step(&mut machine, void(1), 9 * SECOND)), Some(&AttemptEnd::Completed { rounds: 1 }));
 }

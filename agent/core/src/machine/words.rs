@@ -7,6 +7,7 @@ use darwin_shared::cpu::CpuSet;
 use darwin_shared::ids::{AttemptId, Epoch};
 use darwin_shared::spec::CoreRequest;
 use darwin_shared::state::{Failure, RefusalCause, Stage};
+use darwin_shared::void::{VoidCause, VoidRounds};
 
 use crate::cpu_alloc::Granted;
 
@@ -169,6 +170,15 @@ pub enum Event {
         /// Which round.
         round: u32,
     },
+    /// A round was measured and does not count: the box disturbed it.
+    RoundVoid {
+        /// Of which attempt.
+        attempt: AttemptId,
+        /// Which round.
+        round: u32,
+        /// By what, first of all.
+        cause: VoidCause,
+    },
     /// The candidate failed; nothing of it runs any more.
     CandidateFailed {
         /// Which attempt.
@@ -215,6 +225,8 @@ pub enum Action {
         attempt: AttemptId,
         /// Which round.
         round: u32,
+        /// Its measurements that were void before; to be told with the result.
+        voids: VoidRounds,
     },
     /// Write the attempt's end into the spool.
     WriteEnd {
@@ -253,7 +265,25 @@ pub enum Action {
         /// Which attempt.
         attempt: AttemptId,
     },
-    /// Measure a round. Answered by `RoundDone`, `CandidateFailed`, `BoxFailed` or, after a stop, `Stopped`.
+    /// Tell the coordinator that measurements of the round in progress are void.
+    TellVoids {
+        /// Of which attempt.
+        attempt: AttemptId,
+        /// All of this round, so far.
+        voids: VoidRounds,
+    },
+    /// Measure a round once more, after a pause; else like [`Action::Measure`].
+    MeasureAgain {
+        /// Which attempt.
+        attempt: AttemptId,
+        /// Which round.
+        round: u32,
+        /// The slot whose launcher runs it.
+        slot: u32,
+        /// How long the cores lie idle first, for the box to come to rest.
+        after: Duration,
+    },
+    /// Measure a round. Answered by `RoundDone`, `RoundVoid`, `CandidateFailed`, `BoxFailed` or, after a stop, `Stopped`.
     Measure {
         /// Which attempt.
         attempt: AttemptId,
