@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use darwin_agent_core::cpu_alloc::Allocator;
 use darwin_agent_core::machine::{Action, Limits, Machine};
+use darwin_agent_core::topology::Topology;
 use darwin_shared::cpu::CpuSet;
-use darwin_shared::fleet::SensorReport;
 use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
 use tokio::sync::{Mutex, mpsc, watch};
@@ -20,16 +20,19 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::AgentConfig;
 use crate::cores::{self, CoreLocks, CoresError, LocksError};
+use crate::docker::{Daemon, DaemonError, Guard};
 use crate::driver::Driver;
-use crate::exec::{CgroupError, CgroupRoots, LauncherConfig, reap_leftovers};
+use crate::exec::{CgroupError, CgroupPlace, CgroupRoots, LauncherConfig, reap_leftovers};
 use crate::host::HostFs;
 use crate::life::{Life, sweep};
 use crate::link::{Link, LinkEvent};
 use crate::pin::pin_process;
+use crate::probe::Prober;
 use crate::run::{Scratch, Slot, install_plugin, short_name};
 use crate::sense::Senses;
-use crate::spool::{Spool, SpoolError};
+use crate::spool::{Recovered, Spool, SpoolError};
 use crate::stage::{Connection, Folders};
+use crate::tune::{Setting, Tuner, restored_at_start};
 
 /// News from the link that wait for the driver; beyond it the connection itself holds the coordinator back.
 const LINK_QUEUE: usize = 1024;
@@ -72,6 +75,12 @@ pub enum AgentError {
         /// How long it was waited for.
         bound: Duration,
     },
+    /// Containers that an earlier life left cannot be removed.
+    #[error("containers of an earlier life of this agent cannot be removed: {0}")]
+    Containers(String),
+    /// The process that would end containers if this one were killed.
+    #[error("the guard of its containers cannot be started: {0}")]
+    Guard(io::Error),
     /// The file of the box's agents.
     #[error(transparent)]
     CoreLocks(#[from] LocksError),
@@ -88,7 +97,7 @@ pub struct Shutdown {
 
 /// Runs an agent until `shutdown` is cancelled; then it ends what runs, reports it, and returns.
 pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(), AgentError> {
-    run_with(config, Shutdown { drain: CancellationToken::new(), now: shutdown }).await
+    Box::pin(run_with(config, Shutdown { drain: CancellationToken::new(), now: shutdown })).await
 }
 
 /// Runs an agent until it is told to leave in one way or the other.
@@ -109,7 +118,10 @@ pub async fn run_with(mut config: AgentConfig, shutdown: Shutdown) -> Result<(),
         stop: CancellationToken::new(),
     };
     let stop_link = link.stop.clone().drop_guard();
-    let (driver, earlier) = assemble(config, &life, shutdown, Ends { link: link_events, connections, busy })?;
+    let docker = open_docker(&config).await?;
+    let ends = Ends { link: link_events, connections, busy };
+    restored_at_start(&HostFs::default(), &config.state_dir);
+    let (driver, earlier) = assemble(config, &life, docker, shutdown, ends)?;
 
     let tasks = TaskTracker::new();
     tasks.spawn(link.keep());
@@ -120,13 +132,30 @@ pub async fn run_with(mut config: AgentConfig, shutdown: Shutdown) -> Result<(),
             tracing::info!(agents = swept, "cleaned up after agents that died");
         }
     });
+    let tuner = Arc::clone(&driver.tuner);
     driver.run(earlier).await;
+    tuner.close().await;
     drop(stop_link);
     tasks.close();
     tasks.wait().await;
     life.end();
     drop(lock);
     Ok(())
+}
+
+/// The daemon that runs images, if the agent may run any and the daemon is there. What an earlier life left in it must
+/// go: a container that still runs is on somebody's cores.
+async fn open_docker(config: &AgentConfig) -> Result<Option<Arc<Daemon>>, AgentError> {
+    let Some(docker) = &config.docker else { return Ok(None) };
+    let state = short_name(&config.state_dir);
+    match Daemon::open(docker.clone(), config.id.as_str(), &state).await {
+        Ok(daemon) => Ok(Some(daemon)),
+        Err(error @ DaemonError::Silent { .. }) => {
+            tracing::error!(%error, "the agent runs no images until it is started again");
+            Ok(None)
+        }
+        Err(DaemonError::Leftovers(why)) => Err(AgentError::Containers(why)),
+    }
 }
 
 /// The driver's ends of what the link holds.
@@ -140,6 +169,7 @@ struct Ends {
 fn assemble(
     config: AgentConfig,
     life: &Life,
+    docker: Option<Arc<Daemon>>,
     shutdown: Shutdown,
     ends: Ends,
 ) -> Result<(Driver, Vec<Action>), AgentError> {
@@ -154,19 +184,19 @@ fn assemble(
             "ended what an earlier life of this agent had left running"
         );
     }
-    let (spool, recovered) = Spool::open(&config.state_dir.join("spool"))?;
-    if let Some((path, bytes)) = &recovered.quarantined {
-        tracing::warn!(path = %path.display(), bytes, "a part of the spool could not be read and was set aside");
-    }
+    let (spool, recovered) = open_spool(&config.state_dir)?;
     let mut senses = Senses::new(host, &config, &topology, &allocator, &cgroups);
-    let facts = senses.facts(&config, &allocator);
+    let mut facts = senses.facts(&config, &allocator);
+    facts.docker = docker.as_ref().map(|docker| docker.version().to_owned());
     tracing::info!(
         id = %config.id, pool = %config.pool, version = facts.version, lease_cpus = facts.lease_cpus,
         housekeeping_cpus = facts.housekeeping_cpus, state_dir = %config.state_dir.display(),
         "the agent is up; without TLS it talks to its own box only"
     );
     let housekeeping = allocator.housekeeping().clone();
+    let tuner = Arc::new(tuner(&config, &topology, &allocator)?);
     let locks = CoreLocks::open(config.core_locks.as_deref(), &config.state_dir, topology.online().clone())?;
+    let guard = docker.as_deref().map(|docker| guard(docker, &config, &locks)).transpose()?;
     let launchers = Launchers {
         config: &config,
         scratch: life.folder(),
@@ -186,24 +216,22 @@ fn assemble(
     let (machine, earlier) = Machine::new(limits, allocator, recovered.attempts, seen);
     let folders = Folders::open(&config.state_dir, config.cache_max_bytes)
         .map_err(|source| AgentError::Folder { path: config.state_dir.clone(), source })?;
-    let plugin = match install_plugin(&config.state_dir) {
-        Ok(folder) => Some(Arc::from(folder)),
-        Err(error) => {
-            tracing::warn!(%error, "the plugin for pytest cannot be put into the state folder: its pairs will be plain");
-            None
-        }
-    };
+    let plugin = plugin(&config.state_dir);
     let driver = Driver {
-        sensor: senses.read(&CpuSet::new()),
+        sensor: senses.read_idle(&CpuSet::new()),
+        prober: Arc::new(Prober::open(&config, &facts)),
         config,
         facts,
         machine,
         spool,
         senses,
         locks,
+        tuner,
         slots,
         stagers,
         folders,
+        docker,
+        _guard: guard,
         plugin,
         connection: ends.connections,
         link: ends.link,
@@ -213,16 +241,43 @@ fn assemble(
     Ok((driver, earlier))
 }
 
-/// Reads the sensor once, without an agent: what `darwin-agent sensor` shows. Takes the `span` between two readings,
-/// so that shares of time are known.
-pub async fn sensor_report(config: &AgentConfig, span: Duration) -> Result<SensorReport, AgentError> {
-    let host = HostFs::default();
-    let (topology, allocator) = cores::open(&host, config.lease_cpus.as_ref())?;
-    let cgroups = CgroupRoots::discover(&host);
-    let mut senses = Senses::new(host, config, &topology, &allocator, &cgroups);
-    senses.read(&CpuSet::new());
-    tokio::time::sleep(span).await;
-    Ok(senses.read(&CpuSet::new()))
+/// Opens the spool, and tells what of it could not be read.
+fn open_spool(state_dir: &Path) -> Result<(Spool, Recovered), SpoolError> {
+    let (spool, recovered) = Spool::open(&state_dir.join("spool"))?;
+    if let Some((path, bytes)) = &recovered.quarantined {
+        tracing::warn!(path = %path.display(), bytes, "a part of the spool could not be read and was set aside");
+    }
+    Ok((spool, recovered))
+}
+
+/// Starts what ends the containers of this life, and holds its cores until then, if this process is killed.
+fn guard(docker: &Daemon, config: &AgentConfig, locks: &CoreLocks) -> Result<Guard, AgentError> {
+    docker.guard(&config.launcher, locks.share()?).map_err(AgentError::Guard)
+}
+
+/// Where the plugin for pytest is put; none where it cannot be.
+fn plugin(state_dir: &Path) -> Option<Arc<Path>> {
+    match install_plugin(state_dir) {
+        Ok(folder) => Some(Arc::from(folder)),
+        Err(error) => {
+            tracing::warn!(%error, "the plugin for pytest cannot be put into the state folder: its pairs will be plain");
+            None
+        }
+    }
+}
+
+/// What changes the box while something is measured.
+fn tuner(config: &AgentConfig, topology: &Topology, allocator: &Allocator) -> Result<Tuner, AgentError> {
+    Tuner::start(Setting {
+        config: &config.tune,
+        host: HostFs::default(),
+        state_dir: &config.state_dir,
+        core_locks: config.core_locks.as_deref(),
+        cpus: topology.with_siblings(&allocator.leasable()),
+        others: allocator.housekeeping().clone(),
+        cgroups: CgroupPlace::find(&HostFs::default(), &short_name(&config.state_dir))?,
+    })
+    .map_err(|source| AgentError::Folder { path: config.state_dir.clone(), source })
 }
 
 /// Takes the state folder for this agent alone, for as long as the lock lives.
@@ -281,6 +336,7 @@ impl Launchers<'_> {
         launcher.program.clone_from(&self.config.launcher);
         launcher.housekeeping = Some(self.housekeeping.clone());
         launcher.cgroups = self.cgroups.clone();
+        launcher.lease = matches!(letter, 'm' | 'n').then(|| format!("g{number:04}"));
         launcher.keeps.clone_from(&self.keeps);
         Ok(Slot::new(launcher, scratch))
     }

@@ -17,17 +17,22 @@ pub mod host;
 pub mod measure;
 
 mod agent;
+mod docker;
 mod driver;
 mod life;
 mod link;
 mod logs;
 mod pin;
+mod probe;
 mod run;
 mod sense;
 mod show;
 mod spool;
 mod stage;
+mod tune;
 
-pub use agent::{AgentError, Shutdown, run, run_with, sensor_report};
-pub use config::{AgentConfig, BenchLimits, ConfigError, Overrides, Tier};
+pub use agent::{AgentError, Shutdown, run, run_with};
+pub use config::{AgentConfig, BenchLimits, ConfigError, Overrides, ProbeLengths, Tier};
+pub use sense::{SensorView, sensor_report};
 pub use show::sensor_table;
+pub use tune::{RestoreError, Restored, restore};

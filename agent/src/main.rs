@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use darwin_agent::host::HostFs;
 use darwin_agent::{
     AgentConfig, ConfigError, Overrides, Shutdown, exec, run_with, sensor_report, sensor_table,
 };
@@ -35,13 +36,28 @@ enum Command {
     /// Join a coordinator and take work from it, until told to stop: SIGTERM finishes what has cores, a second one
     /// ends it.
     Run(Options),
-    /// Read the sensor once: is this box fit to measure, and what would mend it?
+    /// Put back what an agent that died left changed on this box ([tune]), and say what it was.
+    Restore {
+        /// The folder of that agent.
+        #[arg(
+            long,
+            value_name = "DIR",
+            env = "DARWIN_AGENT_STATE_DIR",
+            default_value = "/var/lib/darwin-agent"
+        )]
+        state_dir: PathBuf,
+    },
+    /// Read the whole sensor: is this box fit to measure, and what would mend it?
     Sensor {
         #[command(flatten)]
         options: Options,
         /// Print JSON instead of a table.
         #[arg(long)]
         json: bool,
+        /// Look at a recorded box instead of this one: its files as they lay below `/`, and below `later/` those that
+        /// had changed at the second reading.
+        #[arg(long, value_name = "DIR")]
+        tree: Option<PathBuf>,
     },
 }
 
@@ -102,8 +118,9 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     let code = match cli.command {
         Command::Run(options) => options.load().map_err(Into::into).and_then(daemon).map(|()| Code::Success),
-        Command::Sensor { options, json } => {
-            options.load().map_err(Into::into).and_then(|config| sensor(&config, json))
+        Command::Restore { state_dir } => restore(&state_dir),
+        Command::Sensor { options, json, tree } => {
+            options.load().map_err(Into::into).and_then(|config| sensor(&config, tree.as_deref(), json))
         }
     };
     ExitCode::from(code.unwrap_or_else(|error| report(&error)).number())
@@ -144,12 +161,19 @@ fn daemon(config: AgentConfig) -> Result<()> {
     })
 }
 
-fn sensor(config: &AgentConfig, json: bool) -> Result<Code> {
-    let report = runtime()?.block_on(sensor_report(config, SENSOR_SPAN))?;
-    let text = if json { serde_json::to_string_pretty(&report)? } else { sensor_table(&report) };
+fn restore(state_dir: &Path) -> Result<Code> {
+    let restored = darwin_agent::restore(&HostFs::default(), state_dir)?;
+    // A closed standard output means that nobody wants to know.
+    let _ = writeln!(std::io::stdout(), "{restored}");
+    Ok(if restored.is_whole() { Code::Success } else { Code::NotOk })
+}
+
+fn sensor(config: &AgentConfig, tree: Option<&Path>, json: bool) -> Result<Code> {
+    let view = runtime()?.block_on(sensor_report(config, tree, SENSOR_SPAN))?;
+    let text = if json { serde_json::to_string_pretty(&view)? } else { sensor_table(&view) };
     // A closed standard output means that nobody wants to know.
     let _ = writeln!(std::io::stdout(), "{text}");
-    Ok(match report.status {
+    Ok(match view.report.status {
         SensorStatus::Ok | SensorStatus::Degraded => Code::Success,
         SensorStatus::Down => Code::NotOk,
     })

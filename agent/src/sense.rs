@@ -1,26 +1,32 @@
 //! The agent's senses: what its box is, whether it is fit to measure, and what it can keep apart.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use darwin_agent_core::cpu_alloc::Allocator;
 use darwin_agent_core::topology::Topology;
 use darwin_shared::cpu::CpuSet;
-use darwin_shared::fleet::{AgentFacts, IsolationLevel, SensorReport, SensorStatus};
+use darwin_shared::fleet::{AgentFacts, IsolationLevel, SensorReport, SensorStatus, Tier};
 use darwin_shared::spec::Scheduler;
+use serde::Serialize;
 
-use crate::config::{AgentConfig, Tier};
+use crate::config::AgentConfig;
+use crate::cores::{self, CoresError};
 use crate::exec::CgroupRoots;
-use crate::host::{HostFs, Sensor, SensorLimits, StatSample};
+use crate::host::{Depth, HostFs, Scope, Sensor, SensorPolicy};
+
+/// How soon the whole list is read again, at the earliest; between two attempts it never is.
+const WHOLE_EVERY: Duration = Duration::from_mins(1);
 
 /// What the agent reads of its box.
 #[derive(Debug)]
 pub(crate) struct Senses {
     host: HostFs,
     sensor: Sensor,
-    earlier: Option<StatSample>,
-    /// Whether the latest reading had an earlier one to compare with.
-    know_shares: bool,
-    tier: Tier,
+    /// When the whole list was read last.
+    whole_at: Option<Instant>,
+    /// How often the sensor was read, up to two.
+    readings: u8,
     isolated: bool,
     cpusets: bool,
 }
@@ -33,47 +39,47 @@ impl Senses {
         allocator: &Allocator,
         cgroups: &CgroupRoots,
     ) -> Self {
-        let cpus = allocator.leasable();
+        let scope = Scope::of(topology, allocator, config.state_dir.clone());
         Self {
-            isolated: cpus.is_subset(&topology.isolated()),
+            isolated: scope.cpus.is_subset(&topology.isolated()),
             cpusets: cgroups.v2.is_some() || cgroups.cpuset.is_some(),
-            tier: config.tier,
-            earlier: None,
-            know_shares: false,
-            sensor: Sensor::new(
-                &host,
-                cpus.clone(),
-                topology.with_siblings(&cpus).difference(&cpus),
-                config.state_dir.clone(),
-                match config.tier {
-                    Tier::BareMetal => SensorLimits::bare_metal(),
-                    Tier::Dev => SensorLimits::dev(),
-                },
-            ),
+            whole_at: None,
+            readings: 0,
+            sensor: Sensor::new(&host, scope, policy(config)),
             host,
         }
     }
 
-    /// Reads every check. Shares of time are known from the second reading on; `ours` are the CPUs that benches of our
-    /// own used since the last one.
+    /// Reads what may be read between two attempts. Shares of time are known from the second reading on; `ours` are the
+    /// CPUs that benches of our own used since the last one.
     pub(crate) fn read(&mut self, ours: &CpuSet) -> SensorReport {
-        let (report, sample) = self.sensor.read(&self.host, self.earlier.as_ref(), ours);
-        // A box that has no such times will not have them later either.
-        self.know_shares = self.earlier.is_some() || sample.is_none();
-        self.earlier = sample;
-        report
+        self.readings = self.readings.saturating_add(1).min(2);
+        self.sensor.read(&self.host, ours, Depth::Light)
+    }
+
+    /// Reads the whole list, if that is due; to be called while nothing is measured. The first two readings are whole, so
+    /// that rates are known soon.
+    pub(crate) fn read_idle(&mut self, ours: &CpuSet) -> SensorReport {
+        if self.readings >= 2 && self.whole_at.is_some_and(|at| at.elapsed() < WHOLE_EVERY) {
+            return self.read(ours);
+        }
+        self.readings = self.readings.saturating_add(1).min(2);
+        self.whole_at = Some(Instant::now());
+        self.sensor.read(&self.host, ours, Depth::Whole)
     }
 
     /// Whether the latest reading knows shares of time, as far as this box tells them.
     pub(crate) const fn know_shares(&self) -> bool {
-        self.know_shares
+        // A box that has no such times will not have them later either.
+        self.readings >= 2 || !self.sensor.has_shares()
     }
 
-    /// Whether the box may measure, or why not. Only a box whose numbers must stand is ever stopped by its sensor.
-    pub(crate) fn judge(&self, report: &SensorReport) -> Result<(), String> {
-        match (self.tier, report.status) {
-            (Tier::BareMetal, SensorStatus::Down) => Err(report.to_string()),
-            (Tier::BareMetal, SensorStatus::Ok | SensorStatus::Degraded) | (Tier::Dev, _) => Ok(()),
+    /// Whether the box may measure, or why not.
+    pub(crate) fn judge(report: &SensorReport) -> Result<(), String> {
+        match (report.status, &report.refuses) {
+            (SensorStatus::Down, Some(why)) => Err(why.clone()),
+            (SensorStatus::Down, None) => Err(report.to_string()),
+            (SensorStatus::Ok | SensorStatus::Degraded, _) => Ok(()),
         }
     }
 
@@ -111,7 +117,72 @@ impl Senses {
             isolation: self.level(),
             incarnation: format!("{:016x}", rand::random::<u64>()),
             boot_id: read("/proc/sys/kernel/random/boot_id"),
+            docker: None,
+            tier: config.tier,
         }
+    }
+}
+
+/// What `darwin-agent sensor` shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SensorView {
+    /// The name and version of this JSON: `darwin-sensor/1`.
+    pub schema: &'static str,
+    /// What the box's numbers are good for.
+    pub tier: Tier,
+    /// The CPUs that are leased out, as a list like `1,3-4`.
+    pub lease_cpus: String,
+    /// The CPUs that the agent and all staging run on.
+    pub housekeeping_cpus: String,
+    /// The checks that must neither fail nor be unknown.
+    pub required: Vec<&'static str>,
+    /// What was found.
+    #[serde(flatten)]
+    pub report: SensorReport,
+}
+
+/// Reads the sensor twice, without an agent, with the `span` between, so that shares of time are known. With a `tree`, the
+/// box recorded there is looked at instead of this one: files as they lie below `/`, and below `later/` those that had
+/// changed at the second reading.
+pub async fn sensor_report(
+    config: &AgentConfig,
+    tree: Option<&Path>,
+    span: Duration,
+) -> Result<SensorView, CoresError> {
+    let host = tree.map_or_else(HostFs::default, HostFs::new);
+    let (topology, allocator) = cores::open(&host, config.lease_cpus.as_ref())?;
+    let scope = Scope::of(&topology, &allocator, config.state_dir.clone());
+    let mut sensor = Sensor::new(&host, scope, policy(config));
+    let none = CpuSet::new();
+    let first = sensor.read(&host, &none, Depth::Whole);
+    let later = tree.map(|tree| tree.join("later"));
+    let report = match later {
+        Some(later) if later.is_dir() => sensor.read(&host.with(later), &none, Depth::Whole),
+        Some(_) => first,
+        None => {
+            tokio::time::sleep(span).await;
+            sensor.read(&host, &none, Depth::Whole)
+        }
+    };
+    Ok(SensorView {
+        schema: "darwin-sensor/1",
+        tier: config.tier,
+        lease_cpus: allocator.leasable().to_string(),
+        housekeeping_cpus: allocator.housekeeping().to_string(),
+        required: sensor.policy().required(),
+        report,
+    })
+}
+
+/// What is asked of the box, as it is configured.
+fn policy(config: &AgentConfig) -> SensorPolicy {
+    let sensor = config.sensor.clone();
+    SensorPolicy {
+        tier: config.tier,
+        require: sensor.require,
+        forgive: sensor.forgive,
+        approved: sensor.approved,
+        production: sensor.production,
     }
 }
 

@@ -1,10 +1,13 @@
 //! What `darwin-agent` prints for people.
 
-use darwin_shared::fleet::{Reading, ReadingStatus, SensorReport, SensorStatus};
+use darwin_shared::fleet::{Reading, ReadingStatus, SensorStatus};
+
+use crate::sense::SensorView;
 
 /// The sensor's report as columns: each check with what was read; under what is not well, why it matters and what
-/// mends it. The last line says what follows.
-pub fn sensor_table(report: &SensorReport) -> String {
+/// mends it. The last lines say what is required and what follows.
+pub fn sensor_table(view: &SensorView) -> String {
+    let report = &view.report;
     let width = report.readings.iter().map(|reading| reading.name.len()).max().unwrap_or(0);
     let mut lines: Vec<String> = Vec::new();
     for reading in &report.readings {
@@ -24,24 +27,38 @@ pub fn sensor_table(report: &SensorReport) -> String {
         }
     }
     lines.push(String::new());
-    lines.push(in_short(report));
+    lines.push(format!(
+        "tier {}, leases CPUs {}, keeps CPUs {}; required: {}",
+        view.tier,
+        view.lease_cpus,
+        view.housekeeping_cpus,
+        view.required.join(", ")
+    ));
+    lines.push(in_short(view));
     lines.join("\n")
 }
 
-fn in_short(report: &SensorReport) -> String {
-    let named = |status: ReadingStatus| {
-        let of_status = |reading: &&Reading| reading.status == status;
-        let names: Vec<&str> =
-            report.readings.iter().filter(of_status).map(|reading| reading.name.as_str()).collect();
-        names.join(", ")
+fn in_short(view: &SensorView) -> String {
+    let report = &view.report;
+    let named = |wanted: &dyn Fn(&Reading) -> bool| {
+        let found = report.readings.iter().filter(|reading| wanted(reading));
+        found.map(|reading| reading.name.as_str()).collect::<Vec<&str>>().join(", ")
     };
-    match report.status {
-        SensorStatus::Ok => "ok: this box is fit to measure".to_owned(),
-        SensorStatus::Degraded => {
-            format!("degraded: this box can measure, but {} may be felt", named(ReadingStatus::Warn))
+    match (report.status, &report.refuses) {
+        (SensorStatus::Ok, _) => "ok: this box is fit to measure".to_owned(),
+        (SensorStatus::Degraded, _) => {
+            let felt = |reading: &Reading| match reading.status {
+                ReadingStatus::Warn | ReadingStatus::Fail => true,
+                ReadingStatus::Ok | ReadingStatus::Unknown => false,
+            };
+            format!("degraded: this box can measure, but {} may be felt", named(&felt))
         }
-        SensorStatus::Down => {
-            format!("down: this box is not fit to measure, because of {}", named(ReadingStatus::Fail))
+        (SensorStatus::Down, Some(why)) => format!("down: nothing is measured here: {why}"),
+        (SensorStatus::Down, None) => {
+            let stops = |reading: &Reading| {
+                reading.status == ReadingStatus::Fail && view.required.contains(&reading.name.as_str())
+            };
+            format!("down: this box is not fit to measure, because of {}", named(&stops))
         }
     }
 }

@@ -65,6 +65,8 @@ mod tests {
             fifo_priority,
             no_new_privs: true,
             cpuset: cpuset.map(Into::into),
+            cgroup: None,
+            nodes: None,
         }
     }
 

@@ -1,13 +1,17 @@
 //! Doing what the machine says, and telling it what came of it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use darwin_agent_core::cpu_alloc::Granted;
 use darwin_agent_core::machine::{Action, Event};
+use darwin_proto::convert::voids_to_wire;
+use darwin_proto::v1;
 use darwin_proto::v1::agent_message::Body;
 use darwin_shared::attempt::{AttemptEvent, AttemptUpdate};
 use darwin_shared::ids::{AttemptId, Epoch};
+use darwin_shared::void::VoidRounds;
 use tokio::task::{Id, JoinError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Done, Driver, Job, Turning};
 use crate::cores::Taken;
 use crate::logs::AttemptLogs;
-use crate::run::{Bench, Placed, RoundEnd, measure, remove_all};
+use crate::probe::Probing;
+use crate::run::{Bench, Placed, RoundEnd, Watch, measure, measure_again, remove_all};
 use crate::spool::SpoolError;
 use crate::stage::{self, StageEnd, Staging, sides_without_files};
 
@@ -25,7 +30,8 @@ impl Driver {
         for action in actions {
             match action {
                 Action::WriteIntent { attempt, epoch } => self.taken(turning, attempt, epoch),
-                Action::ReportRound { attempt, round } => self.report(turning, attempt, round),
+                Action::ReportRound { attempt, round, voids } => self.report(turning, attempt, round, voids),
+                Action::TellVoids { attempt, voids } => Self::tell_voids(turning, attempt, voids),
                 Action::WriteEnd { attempt, end } => {
                     self.spool.end(attempt, end);
                     if let Some(job) = turning.jobs.get_mut(&attempt) {
@@ -62,7 +68,10 @@ impl Driver {
                     }
                 }
                 Action::Leave => turning.gone = true,
-                start @ (Action::Stage { .. } | Action::TakeCores { .. } | Action::Measure { .. }) => {
+                start @ (Action::Stage { .. }
+                | Action::TakeCores { .. }
+                | Action::Measure { .. }
+                | Action::MeasureAgain { .. }) => {
                     turning.starts.push_back(start);
                 }
             }
@@ -78,9 +87,15 @@ impl Driver {
                 Action::TakeCores { attempt, slot, granted } => {
                     self.take_cores(turning, attempt, slot, granted);
                 }
-                Action::Measure { attempt, round, slot } => self.start_round(turning, attempt, round, slot),
+                Action::Measure { attempt, round, slot } => {
+                    self.start_round(turning, attempt, round, slot, Duration::ZERO);
+                }
+                Action::MeasureAgain { attempt, round, slot, after } => {
+                    self.start_round(turning, attempt, round, slot, after);
+                }
                 Action::WriteIntent { .. }
                 | Action::ReportRound { .. }
+                | Action::TellVoids { .. }
                 | Action::WriteEnd { .. }
                 | Action::Forget { .. }
                 | Action::Tell { .. }
@@ -146,9 +161,14 @@ impl Driver {
         turning.jobs.insert(attempt, job);
     }
 
-    fn report(&mut self, turning: &mut Turning, attempt: AttemptId, round: u32) {
+    fn report(&mut self, turning: &mut Turning, attempt: AttemptId, round: u32, voids: VoidRounds) {
         match turning.measured.take() {
-            Some(result) if result.round == round && result.attempt_id == attempt.to_string() => {
+            Some(mut result) if result.round == round && result.attempt_id == attempt.to_string() => {
+                // Broken pairs are in it already.
+                let broken = result.voids.take().map_or_else(Vec::new, |broken| broken.counts);
+                let disturbed = voids_to_wire(voids).map_or_else(Vec::new, |voids| voids.counts);
+                let counts = [disturbed, broken].concat();
+                result.voids = (!counts.is_empty()).then_some(v1::VoidRounds { counts });
                 self.spool.round(attempt, &result);
                 turning.outbox.say(Body::Round(result));
             }
@@ -186,19 +206,24 @@ impl Driver {
         let event = match self.locks.take(slot, &granted.claimed, turning.origin.elapsed()) {
             Ok(Taken::Ours) => {
                 turning.used = turning.used.union(&granted.cpus);
+                let watch = Watch::new(self.config.void, &granted, &job.spec);
                 job.bench = Some(Arc::new(Bench {
                     attempt,
                     epoch: job.epoch,
                     spec: Arc::clone(&job.spec),
                     sides: std::mem::take(&mut job.sides),
                     granted,
-                    placed: Placed::new(attempt, turning.progress.0.clone()),
+                    placed: Placed::new(attempt, turning.progress.0.clone(), Arc::clone(&self.tuner)),
                     limits: self.config.limits,
                     logs: Arc::clone(&job.logs),
                     started: Arc::clone(&job.started),
                     stop: job.stop.clone(),
                     plugin: self.plugin.clone(),
                     pairing: OnceLock::new(),
+                    prober: Arc::clone(&self.prober),
+                    probing: Probing::default(),
+                    watch,
+                    broken_pairs: Mutex::default(),
                 }));
                 Event::CoresTaken { attempt }
             }
@@ -227,12 +252,20 @@ impl Driver {
 
     /// Tells that the attempt's benches run, once it is seen that they do.
     pub(super) fn tell_running(turning: &mut Turning, attempt: AttemptId) {
-        let Some(job) = turning.jobs.get_mut(&attempt).filter(|job| !job.told) else { return };
+        if turning.jobs.get(&attempt).is_some_and(|job| !job.told) {
+            Self::tell_voids(turning, attempt, VoidRounds::default());
+        }
+    }
+
+    /// Tells that the attempt's benches run, with the void measurements of the round in progress.
+    fn tell_voids(turning: &mut Turning, attempt: AttemptId, voids: VoidRounds) {
+        let Some(job) = turning.jobs.get_mut(&attempt) else { return };
         let Some(bench) = &job.bench else { return };
         let Some(level) = bench.placed.level() else { return };
         job.told = true;
-        let running =
-            AttemptEvent::Running { cpus: bench.granted.cpus.to_string(), isolation: level.to_string() };
+        let placement = bench.placed.facts().unwrap_or_default().to_owned();
+        let (cpus, isolation) = (bench.granted.cpus.to_string(), level.to_string());
+        let running = AttemptEvent::Running { cpus, isolation, placement, voids };
         let update = AttemptUpdate { attempt, epoch: job.epoch, event: running };
         turning.outbox.say(Body::Update(update.into()));
     }
@@ -249,6 +282,7 @@ impl Driver {
             logs: Arc::clone(&job.logs),
             started: Arc::clone(&job.started),
             stop: job.stop.clone(),
+            docker: self.docker.clone(),
         };
         let slot = Arc::clone(&self.stagers[stager]);
         let (folders, connection) = (Arc::clone(&self.folders), self.connection.clone());
@@ -261,7 +295,15 @@ impl Driver {
         turning.running.insert(task.id(), (attempt, Some(stager)));
     }
 
-    fn start_round(&mut self, turning: &mut Turning, attempt: AttemptId, round: u32, slot: u32) {
+    /// Starts a round; one that is measured again, after a pause.
+    fn start_round(
+        &mut self,
+        turning: &mut Turning,
+        attempt: AttemptId,
+        round: u32,
+        slot: u32,
+        after: Duration,
+    ) {
         let bench = turning.jobs.get(&attempt).and_then(|job| job.bench.clone());
         let (Some(bench), Some(slot)) = (bench, self.slots.get(slot as usize).cloned()) else {
             self.step(turning, Event::BoxFailed { attempt, why: "there is no slot for it".to_owned() });
@@ -269,7 +311,11 @@ impl Driver {
         };
         let task = turning.tasks.spawn(async move {
             let mut slot = slot.lock().await;
-            let end = measure(&bench, round, &mut slot).await;
+            let end = if after.is_zero() {
+                measure(&bench, round, &mut slot).await
+            } else {
+                measure_again(&bench, round, &mut slot, after).await
+            };
             Done::Round { attempt, round, end }
         });
         turning.running.insert(task.id(), (attempt, None));
@@ -303,6 +349,7 @@ impl Driver {
                     turning.measured = Some(result);
                     Event::RoundDone { attempt, round }
                 }
+                RoundEnd::Void(cause) => Event::RoundVoid { attempt, round, cause },
                 RoundEnd::Failed(failure) => Event::CandidateFailed { attempt, failure },
                 RoundEnd::Broken(why) => Event::BoxFailed { attempt, why },
                 RoundEnd::Stopped => Event::Stopped { attempt },

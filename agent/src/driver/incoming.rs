@@ -99,7 +99,21 @@ impl Driver {
 
     /// What the machine needs to know of a job, or why this agent will not do it.
     fn plan(&self, spec: &JobSpec, looks: Vec<u32>) -> Result<Plan, RefusalCause> {
+        // What passes by itself is waited for; this does not.
+        if let Some(why) = &self.sensor.refuses {
+            return Err(RefusalCause::Policy(why.clone()));
+        }
         for (_, variant) in spec.work.variants() {
+            if let Source::Image(image) = &variant.source {
+                let docker = self.docker.as_ref().ok_or_else(|| {
+                    RefusalCause::Unsupported(
+                        "it runs no images; `[docker] enabled = true` in its agent.toml lets a box with a Docker daemon \
+                         do so"
+                            .to_owned(),
+                    )
+                })?;
+                docker.allows(image).map_err(RefusalCause::Policy)?;
+            }
             if let Source::Path(path) = &variant.source
                 && !self.config.allow_paths
             {

@@ -30,12 +30,15 @@ use tokio_util::sync::CancellationToken;
 use crate::Shutdown;
 use crate::config::AgentConfig;
 use crate::cores::CoreLocks;
+use crate::docker::{Daemon, Guard};
 use crate::link::LinkEvent;
 use crate::logs::AttemptLogs;
+use crate::probe::Prober;
 use crate::run::{Bench, RoundEnd, Side, Slot};
 use crate::sense::Senses;
 use crate::spool::Spool;
 use crate::stage::{Connection, Folders, StageEnd};
+use crate::tune::Tuner;
 use outbox::Outbox;
 use tails::Tails;
 
@@ -104,11 +107,17 @@ pub(crate) struct Driver {
     pub(crate) senses: Senses,
     pub(crate) sensor: SensorReport,
     pub(crate) locks: CoreLocks,
+    pub(crate) tuner: Arc<Tuner>,
     pub(crate) slots: Vec<Arc<Mutex<Slot>>>,
     pub(crate) stagers: Vec<Arc<Mutex<Slot>>>,
     pub(crate) folders: Arc<Folders>,
+    /// What runs images; none where none are run.
+    pub(crate) docker: Option<Arc<Daemon>>,
+    /// Ends containers, and holds cores until then, if this process is killed.
+    pub(crate) _guard: Option<Guard>,
     /// Where the plugin for pytest is.
     pub(crate) plugin: Option<Arc<Path>>,
+    pub(crate) prober: Arc<Prober>,
     pub(crate) connection: Connection,
     pub(crate) link: mpsc::Receiver<LinkEvent>,
     pub(crate) busy: Arc<AtomicBool>,
@@ -156,7 +165,7 @@ enum Leaving {
 impl Driver {
     /// Runs until the agent leaves.
     pub(crate) async fn run(mut self, earlier: Vec<Action>) {
-        let health = self.senses.judge(&self.sensor);
+        let health = Senses::judge(&self.sensor);
         let mut turning = Turning {
             origin: Instant::now(),
             jobs: BTreeMap::new(),
@@ -217,7 +226,7 @@ impl Driver {
             // The turn's end sends it.
             () = sleep_until(turning.outbox.due_at()) => {}
             () = tokio::time::sleep_until(turning.sensed_at + sense_every), if idle => {
-                if self.sense(turning) {
+                if self.sense(turning, Senses::read_idle) {
                     turning.outbox.sensor(&self.sensor);
                 }
             }
@@ -266,7 +275,7 @@ impl Driver {
         };
         if turning.sensed_at.elapsed() >= SENSE_FRESH {
             let before = status(&self.sensor);
-            self.sense(turning);
+            self.sense(turning, Senses::read);
             if status(&self.sensor) != before {
                 turning.outbox.sensor(&self.sensor);
             }
@@ -274,10 +283,10 @@ impl Driver {
     }
 
     /// Reads the sensor; says whether anything is different.
-    fn sense(&mut self, turning: &mut Turning) -> bool {
+    fn sense(&mut self, turning: &mut Turning, read: fn(&mut Senses, &CpuSet) -> SensorReport) -> bool {
         let in_use = self.machine.cpus_in_use();
         let used = std::mem::replace(&mut turning.used, in_use.clone());
-        let report = self.senses.read(&used.union(&in_use));
+        let report = read(&mut self.senses, &used.union(&in_use));
         turning.sensed_at = Instant::now();
         let changed = report != self.sensor;
         self.sensor = report;
@@ -290,7 +299,7 @@ impl Driver {
     fn health(&self, turning: &Turning) -> Result<(), String> {
         match &turning.spool_failed {
             Some(why) => Err(why.clone()),
-            None => self.senses.judge(&self.sensor),
+            None => Senses::judge(&self.sensor),
         }
     }
 
@@ -304,6 +313,11 @@ impl Driver {
         turning.tasks.shutdown().await;
         for slot in self.slots.iter().chain(&self.stagers) {
             slot.lock().await.close().await;
+        }
+        // The last holders of images go with the jobs.
+        turning.jobs.clear();
+        if let Some(docker) = &self.docker {
+            docker.close().await;
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The cgroups of a slot: where they are, how they are made, and how everything in them is killed.
 //!
 //! ```text
-//!   <base>/darwin/<agent>/<slot>     one leaf per slot, in v2 and, where asked for, in v1's pids, memory, cpuset
+//!   <base>/darwin/<agent>/<slot>            one leaf per slot, in v2 and, where asked for, in v1's pids, memory, cpuset
+//!   <base>/darwin/<agent>/<lease>/<slot>    the two leaves of a slot that measures; in v2 their folder may be a partition
 //! ```
 //! The base is the agent's own cgroup, so that what a service manager delegated is all that is touched. A box
 //! without cgroups, or without the right to make them, runs benches without: the launcher kills trees by itself too.
@@ -110,9 +111,14 @@ impl CgroupRoots {
     pub(super) fn open_slot(
         &self,
         agent: &str,
+        lease: Option<&str>,
         slot: &str,
     ) -> Result<(SlotCgroups, Vec<CgroupError>), CgroupError> {
-        let relative = Path::new(OUR_DIR).join(checked(agent)?).join(checked(slot)?);
+        let mut relative = Path::new(OUR_DIR).join(checked(agent)?);
+        if let Some(lease) = lease {
+            relative.push(checked(lease)?);
+        }
+        relative.push(checked(slot)?);
         let mut problems = Vec::new();
         let mut make = |base: &Option<PathBuf>, kind: Kind| {
             let base = base.as_ref()?;
@@ -157,14 +163,43 @@ impl SlotCgroups {
     pub(super) fn remove(&self) {
         for leaf in self.all() {
             // What cannot be removed now is removed at the agent's next start.
-            let _ = fs::remove_dir(leaf);
-            let _ = leaf.parent().map(fs::remove_dir);
+            for dir in leaf.ancestors().take_while(|dir| !dir.ends_with(OUR_DIR)) {
+                if fs::remove_dir(dir).is_err_and(|error| error.kind() != io::ErrorKind::NotFound) {
+                    break;
+                }
+            }
         }
     }
 
     /// Which folders these are: another life of the agent may have made new ones under the same names.
     pub(super) fn identity(&self) -> Vec<Option<u64>> {
         self.all().map(|leaf| fs::metadata(leaf).ok().map(|found| found.ino())).collect()
+    }
+}
+
+/// Where on the box the agent's cgroups are, for what is changed around them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CgroupPlace {
+    /// In cgroup v2: where it is mounted, the agent's own cgroup, and the folder of ours in it.
+    pub v2: Option<(PathBuf, PathBuf, PathBuf)>,
+    /// Where v1's cpusets are mounted.
+    pub cpuset_mount: Option<PathBuf>,
+    /// The agent's own cgroup in v1's cpu hierarchy.
+    pub cpu: Option<PathBuf>,
+}
+
+impl CgroupPlace {
+    /// Finds them in `/proc/self`, as paths of the box.
+    pub fn find(host: &HostFs, agent: &str) -> Result<Self, CgroupError> {
+        let mounts = host.read("/proc/self/mountinfo").unwrap_or_default();
+        let own = host.read("/proc/self/cgroup").unwrap_or_default();
+        let below = Path::new(OUR_DIR).join(checked(agent)?);
+        let v2 = mount(&mounts, None).zip(base(&mounts, &own, None));
+        Ok(Self {
+            v2: v2.map(|((_, mount), base)| (PathBuf::from(mount), base.clone(), base.join(below))),
+            cpuset_mount: mount(&mounts, Some("cpuset")).map(|(_, mount)| PathBuf::from(mount)),
+            cpu: base(&mounts, &own, Some("cpu")),
+        })
     }
 }
 
@@ -209,17 +244,7 @@ fn checked(name: &str) -> Result<&str, CgroupError> {
 
 /// The agent's cgroup in one hierarchy, as a path: the mount point, and below it what is the agent's own.
 fn base(mounts: &str, own: &str, controller: Option<&str>) -> Option<PathBuf> {
-    let (mount_root, mount_point) = mounts.lines().find_map(|line| {
-        let (left, right) = line.split_once(" - ")?;
-        let mut right = right.split(' ');
-        let (kind, _, options) = (right.next()?, right.next()?, right.next()?);
-        let ours = match controller {
-            None => kind == "cgroup2",
-            Some(controller) => kind == "cgroup" && options.split(',').any(|option| option == controller),
-        };
-        let mut left = left.split(' ').skip(3);
-        ours.then(|| left.next().zip(left.next())).flatten()
-    })?;
+    let (mount_root, mount_point) = mount(mounts, controller)?;
     let own = own.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
         let (controllers, path) = (fields.next()?, fields.next()?);
@@ -236,6 +261,21 @@ fn base(mounts: &str, own: &str, controller: Option<&str>) -> Option<PathBuf> {
         base.pop();
     }
     Some(base)
+}
+
+/// Where a hierarchy is mounted: which of its folders, and where.
+fn mount<'a>(mounts: &'a str, controller: Option<&str>) -> Option<(&'a str, &'a str)> {
+    mounts.lines().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        let mut right = right.split(' ');
+        let (kind, _, options) = (right.next()?, right.next()?, right.next()?);
+        let ours = match controller {
+            None => kind == "cgroup2",
+            Some(controller) => kind == "cgroup" && options.split(',').any(|option| option == controller),
+        };
+        let mut left = left.split(' ').skip(3);
+        ours.then(|| left.next().zip(left.next())).flatten()
+    })
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -284,6 +324,11 @@ fn make_leaf(base: &Path, relative: &Path, kind: Kind) -> Result<PathBuf, Cgroup
                 let inherited = fs::read_to_string(parent.join(file))
                     .map_err(|source| CgroupError::Io { path: parent.join(file), source })?;
                 write(&dir, file, inherited.trim())?;
+            }
+            // Or the folders on the way, which hold no task, would spread tasks over all their CPUs. It says nothing
+            // while the set above does.
+            if dir != leaf {
+                let _ = write(&dir, "cpuset.sched_load_balance", "0");
             }
         }
     }
@@ -394,7 +439,7 @@ mod tests {
         let roots = CgroupRoots::discover(&host);
         assert_eq!(roots, CgroupRoots::none());
         assert_eq!(reap_leftovers(&roots, "a").unwrap(), Reaped::default());
-        let (slot, problems) = roots.open_slot("a", "0").unwrap();
+        let (slot, problems) = roots.open_slot("a", None, "0").unwrap();
         assert_eq!((slot, problems.len()), (SlotCgroups::default(), 0));
     }
 }

@@ -21,6 +21,7 @@ use super::output::OutputFile;
 use super::packet::{Inbox, PacketError, Received, send};
 use super::protocol::{Ended, Failure, Launch, Reply, Request, Started};
 use super::sys;
+use crate::measure::CountSource;
 
 /// The longest that a launcher may take to be there: it is one exec away.
 const START_BOUND: Duration = Duration::from_secs(10);
@@ -40,10 +41,14 @@ pub struct LauncherConfig {
     pub agent: String,
     /// The slot's name, for its cgroups.
     pub slot: String,
+    /// The name of the lease that its cgroups are gathered under, if they may become a partition together.
+    pub lease: Option<String>,
     /// Where the launcher itself runs; none leaves it where the agent is.
     pub housekeeping: Option<CpuSet>,
     /// The cgroups to use.
     pub cgroups: CgroupRoots,
+    /// What counters count.
+    pub count: CountSource,
     /// Files that the launcher keeps open as long as it lives, two at most: their locks then end only when nothing that
     /// it ran is left, even if the agent dies.
     pub keeps: Vec<Arc<OwnedFd>>,
@@ -56,8 +61,10 @@ impl LauncherConfig {
             program: PathBuf::from("/proc/self/exe"),
             agent: agent.into(),
             slot: slot.into(),
+            lease: None,
             housekeeping: None,
             cgroups: CgroupRoots::none(),
+            count: CountSource::default(),
             keeps: Vec::new(),
         }
     }
@@ -69,6 +76,9 @@ pub enum LaunchError {
     /// The bench could not be started; the failure says whether its command is at fault.
     #[error("{0}")]
     NotStarted(Failure),
+    /// It was not where it should be, and never became the bench.
+    #[error("{0}")]
+    Misplaced(String),
     /// The command and its environment do not fit a message.
     #[error("the command with its environment takes {bytes} bytes; the most is {max_bytes}")]
     TooLarge {
@@ -116,7 +126,8 @@ pub struct Launcher {
 impl Launcher {
     /// Starts a slot's launcher and waits until it is ready.
     pub async fn start(config: &LauncherConfig) -> Result<Self, LaunchError> {
-        let (cgroups, problems) = config.cgroups.open_slot(&config.agent, &config.slot)?;
+        let (cgroups, problems) =
+            config.cgroups.open_slot(&config.agent, config.lease.as_deref(), &config.slot)?;
         for problem in problems {
             tracing::debug!(slot = config.slot, %problem, "the slot goes without a cgroup");
         }
@@ -140,8 +151,11 @@ impl Launcher {
             inbox: Inbox::new(),
             abandoned: false,
         };
-        let setup =
-            Request::Setup { housekeeping: config.housekeeping.clone(), cgroups: launcher.cgroups.clone() };
+        let setup = Request::Setup {
+            housekeeping: config.housekeeping.clone(),
+            cgroups: launcher.cgroups.clone(),
+            count: config.count,
+        };
         let keeps: Vec<RawFd> = config.keeps.iter().map(AsRawFd::as_raw_fd).collect();
         launcher.send(&setup, &keeps).await?;
         match launcher.reply_within(Instant::now() + START_BOUND, START_BOUND).await? {
@@ -151,7 +165,9 @@ impl Launcher {
                 }
                 Ok(launcher)
             }
-            odd @ (Reply::Started(_) | Reply::Ended(_) | Reply::Failed(_)) => Err(unexpected(&odd)),
+            odd @ (Reply::Placed(_) | Reply::Started(_) | Reply::Ended(_) | Reply::Failed(_)) => {
+                Err(unexpected(&odd))
+            }
         }
     }
 
@@ -180,6 +196,19 @@ impl Launcher {
         stderr: &OutputFile,
         passed: &[BorrowedFd<'_>],
     ) -> Result<Run<'_>, LaunchError> {
+        self.run_judged(launch, stdout, stderr, passed, |_| Ok(())).await
+    }
+
+    /// The same; if the launch is to be held, `judge` sees it in its place before it becomes the bench, and says why it
+    /// must not.
+    pub async fn run_judged(
+        &mut self,
+        launch: &Launch,
+        stdout: &OutputFile,
+        stderr: &OutputFile,
+        passed: &[BorrowedFd<'_>],
+        judge: impl FnOnce(&Started) -> Result<(), String>,
+    ) -> Result<Run<'_>, LaunchError> {
         self.settle_abandoned().await?;
         let mut files = vec![stdout.as_fd().as_raw_fd(), stderr.as_fd().as_raw_fd()];
         files.extend(passed.iter().map(AsRawFd::as_raw_fd));
@@ -189,13 +218,22 @@ impl Launcher {
         self.send(&Request::Launch(Box::new(launch.clone())), &files).await?;
         // Set before waiting: a caller that gives up in the middle leaves a bench behind.
         self.abandoned = true;
-        match self.reply_within(answer_by, bound).await? {
+        let mut reply = self.reply_within(answer_by, bound).await?;
+        if let Reply::Placed(placed) = &reply {
+            if let Err(why) = judge(placed) {
+                self.settle_abandoned().await?;
+                return Err(LaunchError::Misplaced(why));
+            }
+            self.send(&Request::Release, &[]).await?;
+            reply = self.reply_within(answer_by, bound).await?;
+        }
+        match reply {
             Reply::Started(started) => Ok(Run { launcher: self, started, answer_by, bound, ended: None }),
             Reply::Failed(failure) => {
                 self.abandoned = false;
                 Err(LaunchError::NotStarted(failure))
             }
-            odd @ (Reply::Ready { .. } | Reply::Ended(_)) => Err(unexpected(&odd)),
+            odd @ (Reply::Ready { .. } | Reply::Placed(_) | Reply::Ended(_)) => Err(unexpected(&odd)),
         }
     }
 
@@ -219,7 +257,7 @@ impl Launcher {
         let answer_by = Instant::now() + ANSWER_SLACK;
         loop {
             match self.reply_within(answer_by, ANSWER_SLACK).await? {
-                Reply::Started(_) => {}
+                Reply::Placed(_) | Reply::Started(_) => {}
                 Reply::Ended(_) | Reply::Failed(_) => break,
                 odd @ Reply::Ready { .. } => return Err(unexpected(&odd)),
             }
@@ -335,7 +373,9 @@ impl Run<'_> {
                 self.launcher.abandoned = false;
                 Ok(ended)
             }
-            odd @ (Reply::Ready { .. } | Reply::Started(_) | Reply::Failed(_)) => Err(unexpected(&odd)),
+            odd @ (Reply::Ready { .. } | Reply::Placed(_) | Reply::Started(_) | Reply::Failed(_)) => {
+                Err(unexpected(&odd))
+            }
         }
     }
 

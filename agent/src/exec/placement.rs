@@ -11,6 +11,8 @@ use crate::host::{HostFs, ReadError};
 
 /// The kernel's number of `SCHED_FIFO` (`man sched`).
 const SCHED_FIFO: u32 = 1;
+/// What is in the path of every cgroup of ours.
+const OURS: &str = "/darwin/";
 /// Threads that are looked at: more than any bench has at its start.
 const MAX_THREADS: usize = 4096;
 
@@ -27,8 +29,12 @@ pub struct Placement {
     pub fifo_priority: Option<u8>,
     /// Whether it can never gain privileges.
     pub no_new_privs: bool,
-    /// The cpuset of ours that it is in.
+    /// The cpuset that it is in, if that was made for it: one of ours, or a container's.
     pub cpuset: Option<String>,
+    /// The cgroup (v2) of ours that it is in.
+    pub cgroup: Option<String>,
+    /// The memory nodes that any of its threads may use; none where the kernel does not say.
+    pub nodes: Option<CpuSet>,
 }
 
 /// Why a placement does not hold, or is not known.
@@ -74,6 +80,8 @@ pub fn verify_placement(host: &HostFs, pid: u32, expected: &CpuSet) -> Result<Pl
         ReadError::Io { .. } | ReadError::Odd { .. } => PlacementError::Read(error),
     };
     let mut cpus = CpuSet::new();
+    let mut nodes: Option<CpuSet> = None;
+    let mut no_new_privs = true;
     let mut threads = 0;
     for thread in host.list(format!("{dir}/task")).map_err(gone)?.into_iter().take(MAX_THREADS) {
         let status = match host.read(format!("{dir}/task/{thread}/status")) {
@@ -89,14 +97,22 @@ pub fn verify_placement(host: &HostFs, pid: u32, expected: &CpuSet) -> Result<Pl
             return Err(PlacementError::Astray { pid, thread, allowed, expected: expected.clone() });
         }
         cpus = cpus.union(&allowed);
+        let allowed: Option<CpuSet> = field(&status, "Mems_allowed_list").and_then(|list| list.parse().ok());
+        nodes = match (nodes, allowed) {
+            (Some(known), Some(allowed)) => Some(known.union(&allowed)),
+            (known, allowed) => known.or(allowed),
+        };
+        no_new_privs &= field(&status, "NoNewPrivs") == Some("1");
         threads += 1;
     }
     if threads == 0 {
         return Err(PlacementError::Gone { pid });
     }
-    let status = host.read(format!("{dir}/status")).map_err(gone)?;
     let stat = host.read(format!("{dir}/stat")).map_err(gone)?;
-    let cpuset = host.read(format!("{dir}/cpuset")).ok().filter(|path| path.contains("/darwin/"));
+    let cgroups = host.read(format!("{dir}/cgroup")).unwrap_or_default();
+    let cgroup = cgroups.lines().find_map(|line| line.strip_prefix("0::")).filter(|path| path.contains(OURS));
+    let cgroup = cgroup.map(str::to_owned);
+    let cpuset = host.read(format!("{dir}/cpuset")).ok().filter(|path| is_of_ours(path));
     let (priority, policy) =
         priority_and_policy(&stat).ok_or(PlacementError::Silent { pid, what: "its scheduling policy" })?;
     Ok(Placement {
@@ -104,8 +120,10 @@ pub fn verify_placement(host: &HostFs, pid: u32, expected: &CpuSet) -> Result<Pl
         cpus,
         threads,
         fifo_priority: (policy == SCHED_FIFO).then_some(priority),
-        no_new_privs: field(&status, "NoNewPrivs") == Some("1"),
+        no_new_privs,
         cpuset,
+        cgroup,
+        nodes,
     })
 }
 
@@ -126,6 +144,13 @@ pub fn glance_at_placement(pid: u32, expected: &CpuSet) -> Result<(), PlacementE
         return Ok(());
     }
     Err(PlacementError::Astray { pid, thread: pid.to_string(), allowed, expected: expected.clone() })
+}
+
+/// Whether a cpuset was made for what runs in it: it is one of ours, or bears the 64 digits of a container.
+fn is_of_ours(path: &str) -> bool {
+    const ID_DIGITS: usize = 64;
+    let is_id = |part: &str| part.len() == ID_DIGITS && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    path.contains(OURS) || path.trim_end().split(['/', '-', '.']).any(is_id)
 }
 
 fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
@@ -149,13 +174,16 @@ mod tests {
     fn recorded(threads: &[(&str, &str)], policy: u32) -> (tempfile::TempDir, HostFs) {
         let dir = tempfile::tempdir().unwrap();
         let proc = dir.path().join("proc/7");
-        let status = |cpus: &str| format!("Name:\tx\nNoNewPrivs:\t1\nCpus_allowed_list:\t{cpus}\n");
+        let status = |cpus: &str| {
+            format!("Name:\tx\nNoNewPrivs:\t1\nCpus_allowed_list:\t{cpus}\nMems_allowed_list:\t0\n")
+        };
         for (thread, cpus) in threads {
             fs::create_dir_all(proc.join("task").join(thread)).unwrap();
             fs::write(proc.join("task").join(thread).join("status"), status(cpus)).unwrap();
         }
         fs::write(proc.join("status"), status("0")).unwrap();
         fs::write(proc.join("cpuset"), "/darwin/a/0\n").unwrap();
+        fs::write(proc.join("cgroup"), "4:cpuset:/darwin/a/0\n0::/x/darwin/a/0\n").unwrap();
         let zeros = "0 ".repeat(36);
         fs::write(proc.join("stat"), format!("7 (a ) b) R {zeros}12 {policy} 0 0")).unwrap();
         let host = HostFs::new(dir.path());
@@ -168,9 +196,25 @@ mod tests {
         let placement = verify_placement(&host, 7, &"2-3".parse().unwrap()).unwrap();
         assert_eq!((placement.threads, placement.narrowed, placement.fifo_priority), (2, false, Some(12)));
         assert!(placement.no_new_privs);
+        assert_eq!(placement.nodes, Some("0".parse().unwrap()));
+        assert_eq!(placement.cgroup.as_deref(), Some("/x/darwin/a/0"));
         assert_eq!(placement.cpuset.as_deref(), Some("/darwin/a/0"));
         let error = verify_placement(&host, 7, &"2".parse().unwrap()).unwrap_err();
         assert_eq!(error.to_string(), "thread 8 of process 7 may run on CPUs 3; it must stay on 2");
+    }
+
+    #[test]
+    fn cpusets_that_were_made_for_a_bench_are_known() {
+        let id = "0123456789abcdef".repeat(4);
+        for (path, ours) in [
+            ("/darwin/a/0".to_owned(), true),
+            (format!("/docker/{id}\n"), true),
+            (format!("/system.slice/docker-{id}.scope"), true),
+            ("/".to_owned(), false),
+            ("/docker".to_owned(), false),
+        ] {
+            assert_eq!(is_of_ours(&path), ours, "{path}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use darwin_shared::usage::Usage;
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::SlotCgroups;
+use crate::measure::CountSource;
 
 /// The largest packet: fits the kernel's default socket buffer (208 KiB), and a command with its environment is far
 /// smaller.
@@ -25,10 +26,12 @@ pub const FIRST_PASSED_FD: i32 = 100;
 pub(super) enum Request {
     /// The first packet: where the launcher itself lives, and its slot's cgroups. Beside it come files whose locks it
     /// holds with the agent, by keeping them open.
-    Setup { housekeeping: Option<CpuSet>, cgroups: SlotCgroups },
+    Setup { housekeeping: Option<CpuSet>, cgroups: SlotCgroups, count: CountSource },
     /// Run this; beside it come stdout and stderr, and behind them the files that the bench gets from
     /// [`FIRST_PASSED_FD`] on.
     Launch(Box<Launch>),
+    /// What is held in its place may become the bench.
+    Release,
     /// End what runs: SIGTERM, and SIGKILL after the grace.
     Kill { grace: Duration },
 }
@@ -39,6 +42,8 @@ pub(super) enum Request {
 pub(super) enum Reply {
     /// It is set up; what it could not do is said, once.
     Ready { problem: Option<String> },
+    /// The launch that is to be held is where it will run, and is everything but the program.
+    Placed(Started),
     /// The bench's program has replaced the launcher's.
     Started(Started),
     /// The bench and everything it started are gone.
@@ -58,8 +63,18 @@ pub struct Launch {
     pub cwd: PathBuf,
     /// The CPUs that it may run on; none leaves it with the launcher's.
     pub cpus: Option<CpuSet>,
+    /// The memory node that everything it asks for comes from.
+    pub node: Option<u32>,
     /// `SCHED_FIFO` at this priority (1 to 49, below interrupt threads); its children get the ordinary class back.
     pub fifo_priority: Option<u8>,
+    /// Whether to refuse what cannot be bound to its node or be `SCHED_FIFO`, instead of running without.
+    pub strict: bool,
+    /// Whether it is held in its place until the agent has looked at it.
+    pub held: bool,
+    /// The same addresses in every process (`ADDR_NO_RANDOMIZE`).
+    pub fixed_layout: bool,
+    /// No transparent huge pages.
+    pub no_huge_pages: bool,
     /// The user that it runs as; none is the agent's own.
     pub user: Option<RunAs>,
     /// What it may use, and for how long.
@@ -76,7 +91,12 @@ impl Launch {
             env,
             cwd,
             cpus: None,
+            node: None,
             fifo_priority: None,
+            strict: false,
+            held: false,
+            fixed_layout: false,
+            no_huge_pages: false,
             user: None,
             limits: LaunchLimits::default(),
             confine: Confine::default(),
@@ -123,7 +143,7 @@ impl Default for LaunchLimits {
 /// What cgroups are asked to do. On cgroup v1 each costs the launch some milliseconds; on v2 it is free.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Confine {
-    /// A cpuset of the launch's CPUs.
+    /// A cpuset of the launch's CPUs and, if it has one, of its memory node.
     pub cpuset: bool,
     /// The most processes and threads at once.
     pub processes_max: Option<u64>,
@@ -238,14 +258,16 @@ pub enum Step {
     Fork,
     /// A session of its own.
     Session,
+    /// The memory node and huge pages.
+    Memory,
     /// Resource limits.
     Limits,
     /// Being the first to go when memory runs out.
     OomScore,
+    /// The same addresses in every process.
+    Layout,
     /// Binding to its CPUs.
     Affinity,
-    /// The scheduling class.
-    Scheduler,
     /// Becoming the user.
     User,
     /// Giving up ever gaining privileges.
@@ -260,21 +282,26 @@ pub enum Step {
     Signals,
     /// Closing every other file.
     Descriptors,
+    /// The scheduling class.
+    Scheduler,
+    /// Waiting to be looked at.
+    Held,
     /// Becoming the program.
     Exec,
 }
 
 impl Step {
     /// Every step, in order; a step's number is its index.
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 19] = [
         Self::Prepare,
         Self::Cgroup,
         Self::Fork,
         Self::Session,
+        Self::Memory,
         Self::Limits,
         Self::OomScore,
+        Self::Layout,
         Self::Affinity,
-        Self::Scheduler,
         Self::User,
         Self::Privileges,
         Self::ParentDeath,
@@ -282,6 +309,8 @@ impl Step {
         Self::Directory,
         Self::Signals,
         Self::Descriptors,
+        Self::Scheduler,
+        Self::Held,
         Self::Exec,
     ];
 }

@@ -43,6 +43,8 @@ pub enum ReadError {
 #[derive(Debug, Clone)]
 pub struct HostFs {
     root: PathBuf,
+    /// Files that stand in for those of the root.
+    over: Option<PathBuf>,
 }
 
 impl Default for HostFs {
@@ -54,13 +56,21 @@ impl Default for HostFs {
 impl HostFs {
     /// The box whose `/` is at `root`.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), over: None }
+    }
+
+    /// The same box at another time: what lies below `over` stands in for what the box had there before.
+    #[must_use]
+    pub fn with(&self, over: impl Into<PathBuf>) -> Self {
+        Self { root: self.root.clone(), over: Some(over.into()) }
     }
 
     /// Where a path of the box lies for us.
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();
-        self.root.join(path.strip_prefix("/").unwrap_or(path))
+        let path = path.strip_prefix("/").unwrap_or(path);
+        let over = self.over.as_ref().map(|over| over.join(path)).filter(|over| over.is_file());
+        over.unwrap_or_else(|| self.root.join(path))
     }
 
     /// Whether there is such a file or folder.

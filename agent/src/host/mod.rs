@@ -9,6 +9,6 @@ mod stat;
 mod topology;
 
 pub use fs::{HostFs, ReadError};
-pub use sensor::{Sensor, SensorLimits};
+pub use sensor::{Depth, Scope, Sensor, SensorLimits, SensorPolicy, names as check_names, required_by};
 pub use stat::{CpuTimes, StatError, StatSample};
 pub use topology::{HostTopologyError, read_topology};

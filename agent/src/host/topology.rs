@@ -1,6 +1,6 @@
 //! Reads the topology from sysfs.
 
-use darwin_agent_core::topology::{Cpu, LlcId, NodeId, Topology, TopologyError};
+use darwin_agent_core::topology::{CoreKind, Cpu, LlcId, NodeId, Topology, TopologyError};
 use darwin_shared::cpu::CpuSet;
 use thiserror::Error;
 
@@ -27,6 +27,7 @@ pub fn read_topology(host: &HostFs) -> Result<Topology, HostTopologyError> {
     let online: CpuSet = host.parse(format!("{CPU_DIR}/online"), LIST)?;
     let isolated = isolated(host)?;
     let nohz_full = optional_list(host, &format!("{CPU_DIR}/nohz_full"))?;
+    let kinds = Kinds::read(host)?;
     let mut cpus = Vec::with_capacity(online.len());
     for id in online.iter() {
         cpus.push(Cpu {
@@ -34,6 +35,7 @@ pub fn read_topology(host: &HostFs) -> Result<Topology, HostTopologyError> {
             siblings: siblings(host, id)?.intersection(&online),
             node: node(host, id)?,
             llc: last_level_cache(host, id)?,
+            kind: kinds.of(host, id)?,
             isolated: isolated.contains(id),
             nohz_full: nohz_full.contains(id),
         });
@@ -69,6 +71,39 @@ fn siblings(host: &HostFs, cpu: u32) -> Result<CpuSet, ReadError> {
     // The CPU came out of a parsed list, so it is within range.
     let _ = alone.insert(cpu);
     Ok(alone)
+}
+
+/// What a slow core counts as where the kernel says that it is one, and not how slow.
+const SLOW: CoreKind = CoreKind(512);
+
+/// The CPUs of the slow cores of a box that names them.
+struct Kinds {
+    slow: Option<CpuSet>,
+}
+
+impl Kinds {
+    /// Intel's boxes with two kinds of cores have a PMU for each, whose folders name its CPUs.
+    fn read(host: &HostFs) -> Result<Self, ReadError> {
+        match host.parse("/sys/devices/cpu_atom/cpus", LIST) {
+            Ok(slow) => Ok(Self { slow: Some(slow) }),
+            Err(ReadError::Absent { .. }) => Ok(Self { slow: None }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// By name where there are names; else by the kernel's own scale, which a box with one kind of core does not show.
+    fn of(&self, host: &HostFs, cpu: u32) -> Result<CoreKind, ReadError> {
+        match &self.slow {
+            Some(slow) if slow.contains(cpu) => return Ok(SLOW),
+            Some(_) => return Ok(CoreKind::default()),
+            None => {}
+        }
+        match host.parse(format!("{CPU_DIR}/cpu{cpu}/cpu_capacity"), "a capacity like 1024") {
+            Ok(capacity) => Ok(CoreKind(capacity)),
+            Err(ReadError::Absent { .. }) => Ok(CoreKind::default()),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// The node whose folder the CPU's folder links to; a kernel without NUMA has none, which is node 0.

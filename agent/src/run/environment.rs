@@ -4,18 +4,51 @@
 //! elsewhere is enough to make a bench faster or slower.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use darwin_shared::formats::Format;
 use darwin_shared::ids::AttemptId;
-use darwin_shared::spec::{Arm, Command, JobSpec};
+use darwin_shared::spec::{Arm, Command, JobSpec, Layout};
+
+use crate::docker::{self, StagedImage};
+use crate::run::Scratch;
 
 /// Where programs are looked for: the folders of every distribution, and nothing of whoever started the agent.
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What one process is surrounded by.
+/// The folders of one process: as it sees them, and where its result is on the box.
 #[derive(Debug)]
+pub(crate) struct Folders {
+    pub(crate) dir: PathBuf,
+    pub(crate) home: PathBuf,
+    pub(crate) output: PathBuf,
+    pub(crate) result: PathBuf,
+}
+
+impl Folders {
+    /// Those of a process in this slot, with the variant's files in `dir` if it has any, or of a container.
+    pub(crate) fn new(scratch: &Scratch, dir: Option<&Path>, image: Option<&StagedImage>) -> Self {
+        let Some(image) = image else {
+            let (home, output) = (scratch.home().to_owned(), scratch.output());
+            let dir = dir.map_or_else(|| home.clone(), Path::to_owned);
+            return Self { dir, home, result: output.clone(), output };
+        };
+        let result = scratch.output_of_container();
+        let output = docker::output_inside(&result);
+        Self { dir: image.workdir().to_owned(), home: PathBuf::from(docker::HOME), output, result }
+    }
+}
+
+/// The variable that makes up for what is longer on the other side.
+const PAD: &str = "DARWIN_PAD";
+/// Below this much the filler of a round is drawn, in bytes: the stack of a process begins on a page of its own.
+const DRAWN_BYTES: u64 = 4096;
+/// The most filler; a command that names its folder so often that it takes more is not made up for.
+const MAX_PAD_BYTES: usize = 32 << 10;
+
+/// What one process is surrounded by.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Surroundings<'a> {
     pub(crate) attempt: AttemptId,
     pub(crate) arm: Arm,
@@ -25,6 +58,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) output: &'a Path,
     /// The round, counted from 0; 0 for what runs before the first.
     pub(crate) round: u32,
+    /// Whether these are folders of a container, which keeps the search path of its image.
+    pub(crate) in_image: bool,
 }
 
 impl Surroundings<'_> {
@@ -32,11 +67,14 @@ impl Surroundings<'_> {
     pub(crate) fn environment(&self, spec: &JobSpec) -> BTreeMap<String, String> {
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let mut env: BTreeMap<String, String> = BTreeMap::new();
-        env.insert("PATH".to_owned(), search_path().to_owned());
-        env.insert("LANG".to_owned(), "C.UTF-8".to_owned());
+        if !self.in_image {
+            env.insert("PATH".to_owned(), search_path().to_owned());
+            env.insert("LANG".to_owned(), "C.UTF-8".to_owned());
+        }
         env.extend(spec.env.iter().map(|(key, value)| (key.clone(), value.clone())));
         env.insert("HOME".to_owned(), text(self.home));
-        env.insert("TMPDIR".to_owned(), text(self.home));
+        let tmp = if self.in_image { Path::new(docker::TMP) } else { self.home };
+        env.insert("TMPDIR".to_owned(), text(tmp));
         env.insert("DARWIN_ATTEMPT".to_owned(), self.attempt.to_string());
         env.insert("DARWIN_OUTPUT".to_owned(), text(self.output));
         env.insert("DARWIN_ROUND".to_owned(), self.round.to_string());
@@ -48,6 +86,50 @@ impl Surroundings<'_> {
         }
         env
     }
+
+    /// Fills up the environment, so that with the command it weighs the same for every side, whose folders these are; and
+    /// in every round of a fixed layout, while a randomized one begins elsewhere in each round.
+    pub(crate) fn fill_up<'d>(
+        &self,
+        env: &mut BTreeMap<String, String>,
+        spec: &JobSpec,
+        dirs: impl Iterator<Item = &'d Path>,
+    ) {
+        let weight = |dir: &Path| Surroundings { dir, ..*self }.weight(spec);
+        let unequal = |dir: &&Path| dir.as_os_str().len() != self.dir.as_os_str().len();
+        let heaviest = dirs.filter(unequal).map(weight).max();
+        let behind = heaviest.map_or(0, |heaviest| heaviest.saturating_sub(self.weight(spec)));
+        let drawn = match spec.layout {
+            Layout::Randomized => drawn_filler(spec.seed, self.round),
+            Layout::Fixed => 0,
+        };
+        let bytes = (behind + self.narrow_round(spec) + drawn).min(MAX_PAD_BYTES);
+        env.insert(PAD.to_owned(), "x".repeat(bytes));
+    }
+
+    /// The bytes of command and environment, with what ends each text.
+    fn weight(&self, spec: &JobSpec) -> usize {
+        let argv = fill(&spec.steps.run.command, self, spec.seed);
+        let argv: usize = argv.iter().map(|arg| arg.len() + 1).sum();
+        argv + self.environment(spec).iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>()
+    }
+
+    /// The bytes by which this round's number, wherever it stands, is shorter than the longest one.
+    fn narrow_round(&self, spec: &JobSpec) -> usize {
+        let mentions: usize =
+            spec.steps.run.command.argv().iter().map(|arg| arg.matches("{round}").count()).sum();
+        let shorter = u32::MAX.to_string().len() - self.round.to_string().len();
+        shorter * (mentions + 1)
+    }
+}
+
+/// The filler of a round: the same for both sides, another in the next one.
+fn drawn_filler(seed: u64, round: u32) -> usize {
+    let mut hasher = blake3::Hasher::new_derive_key("darwin filler of a round 1");
+    hasher.update(&seed.to_le_bytes()).update(&round.to_le_bytes());
+    let mut word = [0; 8];
+    hasher.finalize_xof().fill(&mut word);
+    usize::try_from(u64::from_le_bytes(word) % DRAWN_BYTES).unwrap_or(0)
 }
 
 /// The user's own programs are found too when the agent runs as a person's process: rustup, pyenv and the like.

@@ -42,7 +42,7 @@ pub(super) fn slice_variable() -> String {
 #[derive(Debug)]
 pub(super) enum PairOutcome {
     /// Both ended well, and what they measured counts; in the order of their starts.
-    Measured(End, [(Ended, Option<Written>); 2]),
+    Measured(End, Box<[(Ended, Option<Written>); 2]>),
     /// Both were ended: what they measured does not count.
     Undone(End),
     /// A side is at fault; with the last lines of what it wrote.
@@ -118,7 +118,7 @@ pub(super) async fn conduct(
     match ended {
         Ok((end, Some([first, second]))) => {
             let [first_log, second_log] = kept;
-            PairOutcome::Measured(end, [(first, first_log), (second, second_log)])
+            PairOutcome::Measured(end, Box::new([(first, first_log), (second, second_log)]))
         }
         Ok((end, None)) => PairOutcome::Undone(end),
         Err(Cut::Stopped | Cut::Ill(_, Ill::Stopped)) => PairOutcome::Stopped,
@@ -200,11 +200,12 @@ impl Pair<'_> {
                     }
                     Do::Start(arm) => {
                         let Some(slot) = free.next() else { continue };
+                        let first = self.processes[0].placing.is_some_and(|placing| placing.is_first());
                         let side = self.start(sides.len(), slot).await.map_err(|ill| Cut::Ill(arm, ill))?;
                         if sides.is_empty()
                             && let Some(placing) = self.processes[0].placing
                         {
-                            let (begun, first) = (side.started, placing.is_first());
+                            let begun = side.started;
                             watch = Box::pin(async move { placing.watch(&begun, first).await });
                         }
                         sides.push(side);
@@ -263,7 +264,8 @@ impl Pair<'_> {
         launch.limits.deadline = launch.limits.deadline.saturating_mul(DEADLINE_TIMES);
         let launcher = slot.launcher().await.map_err(|error| Ill::Broken(error.to_string()))?;
         let passed = [go_theirs.as_fd(), done_theirs.as_fd()];
-        let run = launcher.run_passing(&launch, &written.stdout, &written.stderr, &passed).await;
+        let judge = |held: &_| process.placing.map_or(Ok(()), |placing| placing.check_held(held));
+        let run = launcher.run_judged(&launch, &written.stdout, &written.stderr, &passed, judge).await;
         let run = run.map_err(|error| not_run(&error))?;
         let started = *run.started();
         if let Some(placing) = process.placing {

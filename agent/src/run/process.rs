@@ -7,14 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use darwin_shared::spec::Arm;
+use darwin_shared::ids::AttemptId;
+use darwin_shared::spec::{Arm, Layout};
 use darwin_shared::state::{FailureCause, Stage};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::placing::Placing;
+use super::running::Running;
 use super::scratch::Scratch;
 use crate::config::BenchLimits;
+use crate::docker::{ContainerError, Place, StagedImage};
 use crate::exec::{Confine, EndStatus, Ended, Launch, LaunchError, LaunchLimits, Launcher, LauncherConfig};
 use crate::logs::{AttemptLogs, Written};
 
@@ -51,6 +54,11 @@ impl Slot {
     /// Two empty files for what a process writes.
     pub(super) fn files(&mut self) -> io::Result<Written> {
         self.blank.take().map_or_else(Written::nothing, Ok)
+    }
+
+    /// The name of the lease that its cgroups are gathered under.
+    pub(super) fn lease(&self) -> &str {
+        self.config.lease.as_deref().unwrap_or(&self.config.slot)
     }
 
     /// The launcher, started if there is none.
@@ -91,6 +99,9 @@ pub(crate) struct Process<'a> {
     pub(crate) argv: Vec<String>,
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) cwd: &'a Path,
+    /// The image that it runs in, in a container of its own; none for a process of the box.
+    pub(crate) image: Option<&'a Arc<StagedImage>>,
+    pub(crate) attempt: AttemptId,
     /// Where; none leaves it on the launcher's CPUs.
     pub(crate) placing: Option<Placing<'a>>,
     pub(crate) fifo: bool,
@@ -167,9 +178,15 @@ impl Process<'_> {
     ) -> Result<Ended, Ill> {
         let launch = self.describe();
         let deadline = launch.limits.deadline;
-        let ended = match slot.launcher().await {
-            Ok(launcher) => self.drive(launcher, &launch, written, stop).await,
-            Err(error) => Err(Ill::Broken(error.to_string())),
+        let first = self.placing.is_some_and(|placing| placing.is_first());
+        let ended = tokio::select! {
+            biased;
+            run = self.start(slot, launch, written) => match run {
+                Ok(run) => self.drive(run, first, stop).await,
+                Err(ill) => Err(ill),
+            },
+            // Who gives up on a container that starts ends it; a process starts at once.
+            () = stop.cancelled(), if self.image.is_some() => Err(Ill::Stopped),
         };
         match ended {
             Ok(ended) if ended.survivors > 0 => {
@@ -178,7 +195,7 @@ impl Process<'_> {
             }
             Ok(ended) => judge(ended, deadline),
             Err(ill) => {
-                if matches!(ill, Ill::Broken(_)) {
+                if matches!(ill, Ill::Broken(_)) && self.image.is_none() {
                     slot.discard();
                 }
                 Err(ill)
@@ -186,19 +203,37 @@ impl Process<'_> {
         }
     }
 
-    async fn drive(
+    /// Starts it, by the slot's launcher or by the image's daemon.
+    async fn start<'s>(
         &self,
-        launcher: &mut Launcher,
-        launch: &Launch,
+        slot: &'s mut Slot,
+        mut launch: Launch,
         written: &Written,
-        stop: &CancellationToken,
-    ) -> Result<Ended, Ill> {
-        let broken = |error: &LaunchError| Ill::Broken(error.to_string());
-        let mut run =
-            launcher.run(launch, &written.stdout, &written.stderr).await.map_err(|error| not_run(&error))?;
+    ) -> Result<Running<'s>, Ill> {
+        let Some(image) = self.image else {
+            let launcher = slot.launcher().await.map_err(|error| Ill::Broken(error.to_string()))?;
+            let judge = |held: &_| self.placing.map_or(Ok(()), |placing| placing.check_held(held));
+            let run = launcher.run_judged(&launch, &written.stdout, &written.stderr, &[], judge).await;
+            return run.map(Running::Process).map_err(|error| not_run(&error));
+        };
+        // What the launcher does for a process by inheriting.
+        launch.cpus = launch.cpus.or_else(|| slot.config.housekeeping.clone());
+        let node = self.placing.map(|placing| placing.granted.node.0);
+        let place = Place { attempt: self.attempt, node, folder: slot.scratch.for_container() };
+        let run = image.start(launch, place, written).await;
+        run.map(Running::Container).map_err(|error| match error {
+            ContainerError::Command(why) => Ill::Failed(FailureCause::NotStarted(why)),
+            ContainerError::Box(why) => Ill::Broken(why),
+        })
+    }
+
+    async fn drive(&self, mut run: Running<'_>, first: bool, stop: &CancellationToken) -> Result<Ended, Ill> {
         let started = *run.started();
-        let first = self.placing.is_some_and(|placing| placing.is_first());
-        let mut worthless = self.placing.and_then(|placing| placing.check_start(&started).err());
+        let check = |placing: Placing<'_>| {
+            // A container cannot be held in its place: it is looked at when it runs.
+            if self.image.is_some() { placing.check_held(&started) } else { placing.check_start(&started) }
+        };
+        let mut worthless = self.placing.and_then(|placing| check(placing).err());
         if worthless.is_none() {
             let watch = async {
                 match self.placing {
@@ -211,21 +246,28 @@ impl Process<'_> {
                     if let Some(placing) = self.placing {
                         placing.is_over(&started);
                     }
-                    return ended.map_err(|error| broken(&error));
+                    return ended.map_err(Ill::Broken);
                 }
                 () = stop.cancelled() => {}
                 why = watch => worthless = Some(why),
             }
         }
         let grace = if worthless.is_some() { Duration::ZERO } else { STOP_GRACE };
-        run.kill(grace).await.map_err(|error| broken(&error))?;
-        run.wait().await.map_err(|error| broken(&error))?;
+        run.kill(grace).await.map_err(Ill::Broken)?;
+        run.wait().await.map_err(Ill::Broken)?;
         Err(worthless.map_or(Ill::Stopped, Ill::Broken))
     }
 
     pub(super) fn describe(&self) -> Launch {
         let mut launch = Launch::new(self.argv.clone(), self.env.clone(), PathBuf::from(self.cwd));
         launch.cpus = self.placing.map(|placing| placing.granted.cpus.clone());
+        if let Some(placing) = self.placing {
+            launch.node = Some(placing.granted.node.0);
+            launch.strict = placing.must_be_isolated();
+            launch.held = placing.must_be_isolated();
+            launch.fixed_layout = placing.layout == Layout::Fixed;
+            launch.no_huge_pages = placing.no_huge_pages();
+        }
         launch.fifo_priority = self.fifo.then_some(FIFO_PRIORITY);
         launch.limits = LaunchLimits {
             deadline: self.limits.time_max.map_or(self.timeout, |most| most.min(self.timeout)),
@@ -251,6 +293,7 @@ pub(super) fn not_run(error: &LaunchError) -> Ill {
         }
         LaunchError::TooLarge { .. } => Ill::Failed(FailureCause::NotStarted(error.to_string())),
         LaunchError::NotStarted(_)
+        | LaunchError::Misplaced(_)
         | LaunchError::Gone { .. }
         | LaunchError::Hung { .. }
         | LaunchError::Cgroup(_)

@@ -3,32 +3,37 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use darwin_agent_core::cpu_alloc::Granted;
 use darwin_gate::{Observation, Order, SeriesKey, order};
 use darwin_proto::{MAX_MESSAGE_BYTES, v1};
-use darwin_shared::formats::{Format, measured_process, peak_memory};
+use darwin_shared::formats::{Format, measured_process, peak_memory, used_series};
 use darwin_shared::ids::{AttemptId, Epoch};
 use darwin_shared::round::{Invocation, Pairing, RoundResult};
-use darwin_shared::spec::{Arm, JobSpec, Scheduler};
+use darwin_shared::spec::{Arm, JobSpec, Work};
 use darwin_shared::state::{Failure, FailureCause, Stage};
+use darwin_shared::void::{VoidCause, VoidRounds};
 use prost::Message;
 use tokio_util::sync::CancellationToken;
 
-use super::environment::{Surroundings, fill};
+use super::environment::{Folders, Surroundings, fill};
 use super::placing::{Placed, Placing};
 use super::process::{Outcome, Process, Slot};
 use super::result;
 use super::warm_up::{ReadSide, without_warm_up};
+use super::watch::{Before, Watch};
 use crate::config::BenchLimits;
+use crate::docker::StagedImage;
 use crate::exec::Ended;
 use crate::logs::{AttemptLogs, Written};
+use crate::measure::keep_counted_on_both;
+use crate::probe::{Prober, Probing, SLICE};
 use crate::stage::Reserved;
 
-/// What a message takes around a round.
-const HEAD_BYTES: usize = 64;
+/// What a message takes around a round, its void measurements among it.
+const HEAD_BYTES: usize = 4096;
 
 /// A variant that is ready to be measured.
 #[derive(Debug, Clone)]
@@ -37,6 +42,8 @@ pub(crate) struct Side {
     pub(crate) label: String,
     /// Its files; none leaves it in the slot's empty folder.
     pub(crate) dir: Option<PathBuf>,
+    /// The image that it runs in; none for a process of the box.
+    pub(crate) image: Option<Arc<StagedImage>>,
     /// Keeps the folder from being given to another attempt or evicted.
     pub(crate) _reserved: Option<Arc<Reserved>>,
 }
@@ -58,6 +65,13 @@ pub(crate) struct Bench {
     pub(crate) plugin: Option<Arc<Path>>,
     /// How pairs are run, once the first one has settled it.
     pub(crate) pairing: OnceLock<Pairing>,
+    /// What happens on its cores while it measures.
+    pub(crate) watch: Watch,
+    /// Sliced pairs that were void since a round was measured last.
+    pub(crate) broken_pairs: Mutex<VoidRounds>,
+    pub(crate) prober: Arc<Prober>,
+    /// What probes saw of the box.
+    pub(crate) probing: Probing,
 }
 
 /// How a round went.
@@ -65,6 +79,8 @@ pub(crate) struct Bench {
 pub(crate) enum RoundEnd {
     /// Every side was measured; as it goes into the spool and over the link.
     Measured(v1::RoundResult),
+    /// The box disturbed it: by what, the gravest cause first.
+    Void(VoidCause),
     /// A side failed.
     Failed(Failure),
     /// The box failed.
@@ -73,14 +89,42 @@ pub(crate) enum RoundEnd {
     Stopped,
 }
 
+/// Measures a round that was void once more: after a pause, for the box to come to rest.
+pub(crate) async fn measure_again(bench: &Bench, round: u32, slot: &mut Slot, after: Duration) -> RoundEnd {
+    tokio::select! {
+        () = tokio::time::sleep(after) => {}
+        () = bench.stop.cancelled() => return RoundEnd::Stopped,
+    }
+    measure(bench, round, slot).await
+}
+
 /// Measures a round on this slot.
 pub(crate) async fn measure(bench: &Bench, round: u32, slot: &mut Slot) -> RoundEnd {
     let mut sides: Vec<&Side> = bench.sides.iter().collect();
+    let step_max = bench.spec.steps.run.timeout;
+    let run_max = match bench.spec.work {
+        // However long it watches, it leaves its core to others in between.
+        Work::Probe { .. } => SLICE,
+        Work::Compare { .. } | Work::Measure { .. } => {
+            bench.limits.time_max.map_or(step_max, |most| most.min(step_max))
+        }
+    };
+    if let Err(why) = bench.placed.stand(slot.lease(), &bench.granted, &bench.spec, run_max).await {
+        return RoundEnd::Broken(why);
+    }
+    if let Work::Probe { length } = bench.spec.work {
+        return bench.probe_job(length, round, slot).await;
+    }
+    let mut probes = match bench.probe_before(round, slot).await {
+        Ok(probes) => probes,
+        Err(end) => return end,
+    };
     let order = order(bench.spec.seed, round);
     match order {
         Order::BaselineFirst => {}
         Order::ChallengerFirst => sides.reverse(),
     }
+    let before = bench.watch.before().await;
     let read = match bench.measure_sliced(&sides, order, round, slot).await {
         Some(read) => read,
         None => bench.measure_plainly(&sides, round, slot).await,
@@ -89,12 +133,20 @@ pub(crate) async fn measure(bench: &Bench, round: u32, slot: &mut Slot) -> Round
         Ok(read) => read,
         Err(end) => return end,
     };
-    let (invocations, warm_ups) = match bench.pairing.get() {
+    if let Some(cause) = bench.disturbed_by(before, &read, round).await {
+        return RoundEnd::Void(cause);
+    }
+    let (mut invocations, warm_ups): (Vec<Invocation>, _) = match bench.pairing.get() {
         // What the switches left cold is out already; the sides make as many calls as fit into their slices, and to cut
         // the same number from both would take other slices from either.
         Some(Pairing::Sliced { .. }) => (read.into_iter().map(|side| side.invocation).collect(), Vec::new()),
         Some(Pairing::Plain { .. }) | None => without_warm_up(read, &bench.spec.policy),
     };
+    keep_counted_on_both(&mut invocations);
+    match bench.probe_after(round, slot).await {
+        Ok(after) => probes.extend(after),
+        Err(end) => return end,
+    }
     let result = RoundResult {
         attempt: bench.attempt,
         epoch: bench.epoch,
@@ -102,11 +154,34 @@ pub(crate) async fn measure(bench: &Bench, round: u32, slot: &mut Slot) -> Round
         invocations,
         pairing: bench.pairing.get().cloned(),
         warm_ups,
+        probes,
+        voids: bench.take_broken_pairs(),
     };
     bench.for_the_wire(result)
 }
 
 impl Bench {
+    /// What disturbed a round that was just measured, first of all; none if it was clean. Judged by what was read outside
+    /// the bench and never by what it measured, so that a round that is measured again is as good as any.
+    async fn disturbed_by(&self, before: Before, read: &[ReadSide], round: u32) -> Option<VoidCause> {
+        let used = read.iter().map(|side| side.invocation.usage);
+        let causes = self.watch.after(before, used, self.placed.take_astray()).await;
+        let mut causes = causes.into_iter();
+        let first = causes.next()?;
+        let others: Vec<String> = causes.map(|cause| cause.to_string()).collect();
+        tracing::warn!(attempt = %self.attempt, round, cause = %first, also = others.join(", "), "a round is void");
+        Some(first)
+    }
+
+    fn take_broken_pairs(&self) -> VoidRounds {
+        std::mem::take(&mut *self.broken_pairs.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Counts a sliced pair that was void.
+    pub(super) fn broken_pair(&self, why: &str) {
+        self.broken_pairs.lock().unwrap_or_else(PoisonError::into_inner).add(VoidCause::slices(why));
+    }
+
     /// The result as a message, if it fits one.
     fn for_the_wire(&self, result: RoundResult) -> RoundEnd {
         let statistics: usize =
@@ -140,18 +215,24 @@ impl Bench {
     }
 
     /// The process of one invocation.
-    pub(super) fn process<'a>(&'a self, around: &Surroundings<'a>) -> Process<'a> {
+    pub(super) fn process<'a>(&'a self, side: &'a Side, around: &Surroundings<'a>) -> Process<'a> {
         let step = &self.spec.steps.run;
+        let mut env = around.environment(&self.spec);
+        let dirs = self.sides.iter().map(|side| side.dir.as_deref().unwrap_or(around.home));
+        around.fill_up(&mut env, &self.spec, dirs);
         Process {
             argv: fill(&step.command, around, self.spec.seed),
-            env: around.environment(&self.spec),
+            env,
             cwd: around.dir,
+            image: side.image.as_ref(),
+            attempt: self.attempt,
             placing: Some(Placing {
                 granted: &self.granted,
                 isolation: self.spec.cores.isolation,
+                layout: self.spec.layout,
                 placed: &self.placed,
             }),
-            fifo: self.spec.cores.scheduler == Scheduler::Fifo,
+            fifo: self.placed.fifo(),
             timeout: step.timeout,
             limits: &self.limits,
             stage: Stage::Run,
@@ -161,13 +242,20 @@ impl Bench {
 
     async fn invoke(&self, side: &Side, round: u32, slot: &mut Slot) -> Result<ReadSide, RoundEnd> {
         slot.scratch.empty().map_err(|error| RoundEnd::Broken(format!("the scratch folder: {error}")))?;
-        let (home, output) = (slot.scratch.home().to_owned(), slot.scratch.output());
-        let dir = side.dir.as_deref().unwrap_or(&home);
-        let around =
-            Surroundings { attempt: self.attempt, arm: side.arm, dir, home: &home, output: &output, round };
-        let process = self.process(&around);
+        let Folders { dir, home, output, result } =
+            Folders::new(&slot.scratch, side.dir.as_deref(), side.image.as_deref());
+        let around = Surroundings {
+            attempt: self.attempt,
+            arm: side.arm,
+            dir: &dir,
+            home: &home,
+            output: &output,
+            round,
+            in_image: side.image.is_some(),
+        };
+        let process = self.process(side, &around);
         match process.run(slot, &self.logs, &self.started, &self.stop).await {
-            Outcome::Well(ended, written) => self.read(side, &ended, output, written).await,
+            Outcome::Well(ended, written) => self.read(side, &ended, result, written).await,
             Outcome::Failed(cause, log_tail) => {
                 Err(RoundEnd::Failed(failure(side, Stage::Run, cause, log_tail)))
             }
@@ -205,7 +293,10 @@ impl Bench {
         if let Some(peak) = peak_memory(&ended.usage) {
             observations.extend(peak.observations());
         }
-        let invocation = Invocation { arm: side.arm, observations, wall, usage: ended.usage, samples: None };
+        observations.extend(used_series(&ended.usage, &self.spec.policy));
+        let image = side.image.as_deref().map(|image| image.id().to_owned());
+        let invocation =
+            Invocation { arm: side.arm, observations, wall, usage: ended.usage, samples: None, image };
         Ok(ReadSide { invocation, measured })
     }
 }

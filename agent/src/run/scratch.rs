@@ -63,6 +63,16 @@ impl Scratch {
         self.home.join("darwin-result")
     }
 
+    /// The folder that a container may write to, which is made for it.
+    pub(crate) fn for_container(&self) -> PathBuf {
+        self.home.join("container")
+    }
+
+    /// Where on the box a container's result is.
+    pub(crate) fn output_of_container(&self) -> PathBuf {
+        self.for_container().join("darwin-result")
+    }
+
     /// Makes the folder anew unless it is empty.
     pub(crate) fn empty(&self) -> io::Result<()> {
         match fs::read_dir(&self.home) {

@@ -47,6 +47,7 @@ impl Bench {
                 Ok(Try::Plainly) => return None,
                 Ok(Try::Void(arm, why)) => {
                     tracing::warn!(attempt = %self.attempt, round, number, why, "a sliced pair is void");
+                    self.broken_pair(&why);
                     if number < TRIES {
                         continue;
                     }
@@ -74,6 +75,12 @@ impl Bench {
             }
             (None, PairPlan::Auto | PairPlan::Sliced) if self.spec.format == Format::Process => {
                 self.settle_plain("the format `process` times the whole command".to_owned());
+                None
+            }
+            (None, PairPlan::Auto | PairPlan::Sliced)
+                if self.sides.iter().any(|side| side.image.is_some()) =>
+            {
+                self.settle_plain("containers cannot take turns".to_owned());
                 None
             }
             (None, PairPlan::Auto) => Some(Settled::Open { required: false }),
@@ -108,7 +115,7 @@ impl Bench {
             PairOutcome::Measured(end, runs) => {
                 self.settle_measured(end);
                 let mut read = Vec::with_capacity(sides.len());
-                for ((side, output), (ended, written)) in sides.into_iter().zip(outputs).zip(runs) {
+                for ((side, output), (ended, written)) in sides.into_iter().zip(outputs).zip(*runs) {
                     read.push(self.read(side, &ended, output, written).await?);
                 }
                 Ok(Try::Measured(read))
@@ -166,8 +173,9 @@ impl Bench {
         output: &'a Path,
     ) -> Process<'a> {
         let dir = side.dir.as_deref().unwrap_or(home);
-        let around = Surroundings { attempt: self.attempt, arm: side.arm, dir, home, output, round };
-        let mut process = self.process(&around);
+        let around =
+            Surroundings { attempt: self.attempt, arm: side.arm, dir, home, output, round, in_image: false };
+        let mut process = self.process(side, &around);
         process.env.insert(SLICE_VARIABLE.to_owned(), slice_variable());
         if let Some(folder) = self.plugin_to_load() {
             plugin::load_into(&mut process.env, folder);

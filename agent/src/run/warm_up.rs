@@ -64,7 +64,10 @@ mod tests {
         let mut observations: BTreeMap<_, _> = measured.observations();
         observations.extend(darwin_shared::formats::peak_memory(&usage).unwrap().observations());
         let wall = Duration::from_millis(1);
-        ReadSide { invocation: Invocation { arm, observations, wall, usage, samples: None }, measured }
+        ReadSide {
+            invocation: Invocation { arm, observations, wall, usage, samples: None, image: None },
+            measured,
+        }
     }
 
     fn mean_and_samples(invocation: &Invocation) -> (f64, u64) {

@@ -25,6 +25,8 @@ fn round(attempt: AttemptId, round: u32, bytes: usize) -> v1::RoundResult {
         invocations: vec![invocation],
         pairing: None,
         warm_ups: vec![],
+        voids: None,
+        probes: vec![],
     }
 }
 

@@ -7,6 +7,7 @@
 mod blobs;
 mod fetch;
 mod folders;
+mod image;
 mod steps;
 mod tree;
 
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use crate::config::BenchLimits;
+use crate::docker::Daemon;
 use crate::driver::Progress;
 use crate::logs::AttemptLogs;
 use crate::run::{Side, Slot};
@@ -37,6 +39,8 @@ pub(crate) struct Staging {
     pub(crate) logs: Arc<AttemptLogs>,
     pub(crate) started: Arc<AtomicU64>,
     pub(crate) stop: CancellationToken,
+    /// What runs images; none where none are run.
+    pub(crate) docker: Option<Arc<Daemon>>,
 }
 
 /// How staging ended.
@@ -80,6 +84,7 @@ pub(crate) fn sides_without_files(spec: &JobSpec) -> Vec<Side> {
         arm,
         label: variant.label.clone(),
         dir: None,
+        image: None,
         _reserved: None,
     };
     spec.work.variants().into_iter().map(side).collect()
@@ -127,29 +132,31 @@ struct SideStaging<'a> {
 
 impl SideStaging<'_> {
     async fn ready(&self, connection: Connection, slot: &mut Slot) -> Result<Side, Unready> {
-        let (dir, reserved) = match &self.variant.source {
-            Source::Path(path) => (self.own_folder(path, slot).await?, None),
+        let (dir, image, reserved) = match &self.variant.source {
+            Source::Image(image) => (None, Some(self.image(image, connection).await?), None),
+            Source::Path(path) => (Some(self.own_folder(path, slot).await?), None, None),
             Source::Nothing => {
                 let reserved = self
                     .folders
                     .reserve_empty(self.job.attempt, self.arm)
                     .map_err(|error| box_failed(&error))?;
                 self.setup(reserved.tree(), slot).await?;
-                (reserved.tree().to_owned(), Some(reserved))
+                (Some(reserved.tree().to_owned()), None, Some(reserved))
             }
             Source::Tree(digest) => {
                 let reserved = self.tree(*digest, connection, slot).await?;
-                (reserved.tree().to_owned(), Some(reserved))
+                (Some(reserved.tree().to_owned()), None, Some(reserved))
             }
         };
         if let Some(step) = &self.job.spec.steps.check {
             self.tell(Stage::Check).await;
-            self.step(Stage::Check, step, &dir, slot).await?;
+            self.step(Stage::Check, step, dir.as_deref(), image.as_ref(), slot).await?;
         }
         Ok(Side {
             arm: self.arm,
             label: self.variant.label.clone(),
-            dir: Some(dir),
+            dir,
+            image,
             _reserved: reserved.map(Arc::new),
         })
     }
@@ -197,7 +204,7 @@ impl SideStaging<'_> {
     async fn setup(&self, dir: &Path, slot: &mut Slot) -> Result<(), Unready> {
         let Some(step) = &self.job.spec.steps.setup else { return Ok(()) };
         self.tell(Stage::Setup).await;
-        self.step(Stage::Setup, step, dir, slot).await
+        self.step(Stage::Setup, step, Some(dir), None, slot).await
     }
 
     async fn tell(&self, stage: Stage) {

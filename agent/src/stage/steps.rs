@@ -1,35 +1,41 @@
 //! The steps of a suite that run before any measuring: on the housekeeping cores, in the variant's folder.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use darwin_shared::spec::Step;
 use darwin_shared::state::Stage;
 
 use super::{SideStaging, Unready};
-use crate::run::{Outcome, Process, Slot, Surroundings, fill};
+use crate::docker::StagedImage;
+use crate::run::{Folders, Outcome, Process, Slot, Surroundings, fill};
 
 impl SideStaging<'_> {
     pub(super) async fn step(
         &self,
         stage: Stage,
         step: &Step,
-        dir: &Path,
+        dir: Option<&Path>,
+        image: Option<&Arc<StagedImage>>,
         slot: &mut Slot,
     ) -> Result<(), Unready> {
         slot.scratch.empty().map_err(|error| Unready::Box(format!("the scratch folder: {error}")))?;
-        let (home, output) = (slot.scratch.home().to_owned(), slot.scratch.output());
+        let Folders { dir, home, output, .. } = Folders::new(&slot.scratch, dir, image.map(|image| &**image));
         let around = Surroundings {
             attempt: self.job.attempt,
             arm: self.arm,
-            dir,
+            dir: &dir,
             home: &home,
             output: &output,
             round: 0,
+            in_image: image.is_some(),
         };
         let process = Process {
             argv: fill(&step.command, &around, self.job.spec.seed),
             env: around.environment(&self.job.spec),
-            cwd: dir,
+            cwd: &dir,
+            image,
+            attempt: self.job.attempt,
             placing: None,
             fifo: false,
             timeout: step.timeout,

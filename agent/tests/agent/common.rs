@@ -18,7 +18,7 @@ use darwin_shared::formats::Format;
 use darwin_shared::ids::{AttemptId, Digest, Epoch, JobId};
 use darwin_shared::round::RoundResult;
 use darwin_shared::spec::{
-    Budget, Command, CoreRequest, JobSpec, PairPlan, Source, Step, Steps, Variant, Work,
+    Budget, Command, CoreRequest, JobSpec, Layout, PairPlan, Source, Step, Steps, Variant, Work,
 };
 use futures::Stream;
 use tokio::net::TcpListener;
@@ -333,6 +333,7 @@ pub(crate) fn job(run: &str) -> JobSpec {
         labels: BTreeMap::new(),
         cores: CoreRequest::default(),
         plan: PairPlan::default(),
+        layout: Layout::default(),
         policy: darwin_gate::Policy::default(),
         budget: Budget { rounds_min: 1, rounds_max: 1, time: Duration::from_mins(1) },
         priority: 0,

@@ -5,4 +5,5 @@
 mod attempts;
 mod common;
 mod faults;
+mod tuning;
 mod two;

@@ -138,10 +138,10 @@ async fn what_has_no_cores_yet_is_given_back_by_a_drained_agent() {
 }
 
 #[tokio::test]
-async fn a_busy_core_keeps_a_bare_metal_box_from_beginning() {
+async fn a_busy_core_keeps_a_shielded_box_from_beginning() {
     let folder = tempfile::tempdir().unwrap();
     let mut coordinator = Coordinator::start().await;
-    let config = format!("tier = \"bare-metal\"\nlease_cpus = \"{}\"", last_cpu());
+    let config = format!("tier = \"shielded\"\nlease_cpus = \"{}\"\n[tune]\nknobs = false", last_cpu());
     let _strict = Agent::start_with(&coordinator, &folder.path().join("strict"), "strict", &config);
     let mut session = coordinator.welcome().await;
     let sensor = session.hello.sensor.clone().unwrap();

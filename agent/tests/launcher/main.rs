@@ -7,4 +7,6 @@ mod confining;
 mod deaths;
 mod ending;
 mod output;
+mod placing;
 mod starting;
+mod using;

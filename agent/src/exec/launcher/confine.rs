@@ -71,6 +71,13 @@ impl Slot {
         self.entry.as_ref().and(self.cgroups.v2.as_deref())
     }
 
+    /// The cgroup that counts a launch's memory, if it is in one.
+    pub(super) fn memory_dir(&self, took: Took) -> Option<&Path> {
+        let v1 = self.cgroups.memory.as_deref().filter(|_| took.memory);
+        let counts = |leaf: &&Path| leaf.join("memory.current").exists();
+        self.leaf_dir().filter(|_| took.cgroup).filter(counts).or(v1)
+    }
+
     /// Births into the leaf do not work here: benches join it by themselves.
     pub(super) fn give_up_births(&mut self) -> Option<&Path> {
         self.entry = self.entry.take().map(|_| Entry::Joined);
@@ -108,9 +115,12 @@ impl Slot {
                 errno: 0,
                 message: "a cpuset is asked for without CPUs to put into it".to_owned(),
             })?;
-            let value = cpus.to_string();
-            let v1 = [("cpuset.cpus", value.as_str())];
-            let set = self.set(&[("cpuset.cpus", &value)], self.cgroups.cpuset.clone(), &v1, &mut joins);
+            let (value, node) = (cpus.to_string(), launch.node.map(|node| node.to_string()));
+            // Memory nodes go first: a set without them takes no process.
+            let mut files: Vec<(&str, &str)> =
+                node.iter().map(|node| ("cpuset.mems", node.as_str())).collect();
+            files.push(("cpuset.cpus", &value));
+            let set = self.set(&files, self.cgroups.cpuset.clone(), &files, &mut joins);
             joins.took.cpuset = settle("the cpuset", set, confine.required)?;
         }
         if let Some(max) = confine.processes_max {
@@ -161,7 +171,9 @@ impl Slot {
             return;
         }
         let Some(leaf) = self.leaf_dir() else { return };
-        for (file, value) in [("pids.max", NO_LIMIT), ("memory.max", NO_LIMIT), ("cpuset.cpus", "\n")] {
+        for (file, value) in
+            [("pids.max", NO_LIMIT), ("memory.max", NO_LIMIT), ("cpuset.cpus", "\n"), ("cpuset.mems", "\n")]
+        {
             // Files of controllers that the leaf does not have are not there, and need no reset.
             let _ = write(leaf, file, value);
         }

@@ -29,6 +29,13 @@ pub(super) fn explain(error: ReportedError, launch: &Launch, program: &CString) 
         Step::User => format!("the bench cannot become another user: {why}; only root can do that"),
         Step::Cgroup => format!("the slot's cgroup cannot be joined: {why}"),
         Step::Fork => format!("no process can be made: {why}; look at the limits on processes and memory"),
+        Step::Memory => format!(
+            "the bench cannot be bound to memory node {}: {why}; sandboxes may forbid `set_mempolicy`",
+            launch.node.unwrap_or_default()
+        ),
+        Step::Layout => {
+            format!("`layout = \"fixed\"` cannot be had here: {why}; sandboxes may forbid `personality`")
+        }
         Step::Prepare
         | Step::Session
         | Step::Limits
@@ -37,7 +44,8 @@ pub(super) fn explain(error: ReportedError, launch: &Launch, program: &CString) 
         | Step::ParentDeath
         | Step::Stdio
         | Step::Signals
-        | Step::Descriptors => format!("the launcher could not start `{program}`: {step:?} failed: {why}"),
+        | Step::Descriptors
+        | Step::Held => format!("the launcher could not start `{program}`: {step:?} failed: {why}"),
     };
     Failure { step, errno, message }
 }

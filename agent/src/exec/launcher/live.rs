@@ -11,7 +11,7 @@ use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use darwin_shared::usage::Usage;
+use darwin_shared::usage::{Count, Uncounted, Usage};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -24,6 +24,7 @@ use super::super::protocol::{EndStatus, Ended, Failure, Launch, Reply, Request, 
 use super::super::sys::{self, ChildPlan, Death, ReportedError, Waited};
 use super::Wires;
 use super::confine::{Joins, Slot};
+use super::counting::{Counting, Hold, MemoryPeak};
 use super::explain::explain;
 use super::prepare::{OOM_SCORE, Prepared, prepare};
 use super::tree;
@@ -65,8 +66,12 @@ struct Live<'a> {
     report: Option<File>,
     failed: Option<ReportedError>,
     phase: Phase,
+    /// Lets a held launch go on; it ends if this is closed.
+    gate: Option<OwnedFd>,
     end: Option<End>,
     usage: Usage,
+    counting: Counting,
+    memory_peak: Option<MemoryPeak>,
 }
 
 /// Runs a launch and everything that it starts, to the end.
@@ -120,8 +125,11 @@ fn fork<'a>(
     passed: &[OwnedFd],
 ) -> io::Result<Live<'a>> {
     let (report, report_end) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+    let gate = launch.held.then(|| pipe2(OFlag::O_CLOEXEC)).transpose()?;
     let [stdout, stderr] = outputs.map(AsRawFd::as_raw_fd);
     let fds = joins.fds();
+    let hold = wires.meter.hold();
+    let memory_peak = slot.memory_dir(joins.took).and_then(MemoryPeak::set_back);
     let passed: Vec<RawFd> = passed.iter().map(AsRawFd::as_raw_fd).collect();
     let with_leaf;
     let mut plan = ChildPlan {
@@ -132,12 +140,18 @@ fn fork<'a>(
         stdio: [wires.null.as_raw_fd(), stdout, stderr],
         passed: &passed,
         report: report_end.as_raw_fd(),
+        hold: hold.as_ref().map(Hold::fd),
         joins: &fds,
         rlimits: &prepared.rlimits,
         oom_score: OOM_SCORE,
         affinity: prepared.affinity.as_ref(),
         user: launch.user.map(|user| (user.uid, user.gid)),
+        nodes: prepared.nodes.as_deref(),
+        no_huge_pages: launch.no_huge_pages,
+        fixed_layout: launch.fixed_layout,
         fifo_priority: prepared.fifo_priority,
+        strict: launch.strict,
+        gate: gate.as_ref().map(|(theirs, _)| theirs.as_raw_fd()),
         parent: Pid::this().as_raw(),
     };
     let forked_at = Instant::now();
@@ -155,18 +169,23 @@ fn fork<'a>(
         }
         forked => forked?,
     };
-    let took = Took { affinity: launch.cpus.is_some(), fifo: launch.fifo_priority.is_some(), ..joins.took };
+    let main = Pid::from_raw(main);
+    let counting = wires.meter.start(hold, main);
+    let took = Took { affinity: launch.cpus.is_some(), ..joins.took };
     Ok(Live {
         launch,
         program: prepared,
         took,
-        main: Pid::from_raw(main),
+        main,
         forked_at,
         report: Some(report.into()),
         failed: None,
         phase: Phase::Starting,
+        gate: gate.map(|(_, ours)| ours),
         end: None,
         usage: Usage::default(),
+        counting,
+        memory_peak,
     })
 }
 
@@ -242,22 +261,33 @@ impl Live<'_> {
                 self.report = None;
                 if matches!(self.phase, Phase::Starting) {
                     self.phase = Phase::Running;
-                    let at_ns = nanoseconds(clock_gettime(ClockId::CLOCK_MONOTONIC)?.into());
-                    let pid = self.main.as_raw().unsigned_abs();
-                    wires.reply(&Reply::Started(Started { pid, at_ns, took: self.took }))?;
+                    wires.reply(&Reply::Started(self.started()?))?;
                 }
                 Ok(())
             }
-            Ok(_) => {
-                self.report = None;
-                self.failed = Some(ReportedError::decode(bytes));
-                Ok(())
-            }
+            Ok(_) => match ReportedError::decode(bytes) {
+                ReportedError { step: Step::Held, errno: 0 } => wires.reply(&Reply::Placed(self.started()?)),
+                failed => {
+                    self.report = None;
+                    self.failed = Some(failed);
+                    Ok(())
+                }
+            },
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 Ok(())
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// What is known of the first process now.
+    fn started(&mut self) -> io::Result<Started> {
+        if self.launch.fifo_priority.is_some() {
+            // Where it is not required, the child went on without.
+            self.took.fifo = sys::is_fifo(self.main.as_raw());
+        }
+        let at_ns = nanoseconds(clock_gettime(ClockId::CLOCK_MONOTONIC)?.into());
+        Ok(Started { pid: self.main.as_raw().unsigned_abs(), at_ns, took: self.took })
     }
 
     /// Reaps what has ended: the first process, and orphans that ended by themselves.
@@ -278,6 +308,13 @@ impl Live<'_> {
             Ok(Some((Request::Kill { grace }, _))) => {
                 if !matches!(self.phase, Phase::Stopping { .. }) || grace.is_zero() {
                     self.stop(EndStatus::Killed, grace, Instant::now());
+                }
+                Ok(true)
+            }
+            Ok(Some((Request::Release, _))) => {
+                if let Some(gate) = self.gate.take() {
+                    // If it is gone already, that shows by itself.
+                    let _ = nix::unistd::write(&gate, &[1]);
                 }
                 Ok(true)
             }
@@ -322,7 +359,7 @@ impl Live<'_> {
         Ok(remains)
     }
 
-    fn reply(self, remains: tree::Remains, outputs: &[&OwnedFd]) -> io::Result<Reply> {
+    fn reply(mut self, remains: tree::Remains, outputs: &[&OwnedFd]) -> io::Result<Reply> {
         if let Some(error) = self.failed {
             return Ok(Reply::Failed(explain(error, self.launch, &self.program.program)));
         }
@@ -334,10 +371,20 @@ impl Live<'_> {
         Ok(Reply::Ended(Ended {
             status: self.status(outputs)?,
             wall_ns: nanoseconds(ended_at.saturating_duration_since(self.forked_at)),
-            usage: self.usage,
+            usage: self.used(),
             leftovers_killed: remains.killed,
             survivors: remains.survivors,
         }))
+    }
+
+    /// What all of it used, once all of it has ended.
+    fn used(&mut self) -> Usage {
+        let no_cgroup = Count::Unknown(Uncounted::NoCgroup);
+        Usage {
+            cgroup_peak_bytes: self.memory_peak.as_mut().map_or(no_cgroup, MemoryPeak::read),
+            counters: self.counting.read(),
+            ..self.usage
+        }
     }
 
     fn status(&self, outputs: &[&OwnedFd]) -> io::Result<EndStatus> {

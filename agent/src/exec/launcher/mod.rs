@@ -4,6 +4,7 @@
 //! children, never for time but a deadline's. When the agent's end of the socket closes, it kills what runs and ends.
 
 mod confine;
+mod counting;
 mod explain;
 mod live;
 mod prepare;
@@ -22,6 +23,7 @@ use super::packet::{Inbox, PacketError, Received, send};
 use super::protocol::{Failure, Launch, Reply, Request, Step};
 use super::sys;
 use confine::Slot;
+use counting::Meter;
 
 /// The first argument that turns the agent's binary into a launcher.
 pub(super) const LAUNCHER_ARG: &str = "__launcher";
@@ -30,6 +32,9 @@ pub(super) const LAUNCHER_ARG: &str = "__launcher";
 /// before threads, runtimes and larger allocations: every launch forks this process.
 pub fn launcher_main_if_asked() {
     if std::env::args_os().nth(1).is_none_or(|arg| arg != LAUNCHER_ARG) {
+        // The other programs that this binary is for others than people.
+        crate::probe::main_if_asked();
+        crate::docker::guard_main_if_asked();
         return;
     }
     let served = std::panic::catch_unwind(serve);
@@ -51,6 +56,7 @@ struct Wires {
     children: SignalFd,
     null: OwnedFd,
     inbox: Inbox,
+    meter: Meter,
 }
 
 impl Wires {
@@ -83,7 +89,8 @@ fn serve() -> io::Result<()> {
                 slot.remove();
                 return Ok(());
             }
-            Some((Request::Setup { housekeeping, cgroups }, files)) => {
+            Some((Request::Setup { housekeeping, cgroups, count }, files)) => {
+                wires.meter = Meter::of_this_box(count);
                 kept.extend(files);
                 slot = Slot::new(cgroups);
                 let problem = housekeeping.and_then(|cpus| move_to(&cpus).err());
@@ -96,7 +103,7 @@ fn serve() -> io::Result<()> {
                 }
             }
             // It ended before the request came.
-            Some((Request::Kill { .. }, _)) => {}
+            Some((Request::Kill { .. } | Request::Release, _)) => {}
         }
     }
 }
@@ -146,7 +153,7 @@ fn set_up() -> io::Result<Wires> {
     nix::sys::prctl::set_name(c"darwin-launcher")?;
     // Out of reach of what is sent to the agent's group. It fails for a group leader, who has no such worry.
     let _ = nix::unistd::setsid();
-    Ok(Wires { agent, children, null, inbox: Inbox::new() })
+    Ok(Wires { agent, children, null, inbox: Inbox::new(), meter: Meter::none() })
 }
 
 fn move_to(cpus: &CpuSet) -> Result<(), String> {

@@ -25,6 +25,8 @@ pub(super) struct Prepared {
     pub(super) cwd: CString,
     pub(super) rlimits: Vec<(libc::c_int, libc::rlimit)>,
     pub(super) affinity: Option<nix::sched::CpuSet>,
+    /// The kernel's mask of memory nodes.
+    pub(super) nodes: Option<Vec<libc::c_ulong>>,
     pub(super) fifo_priority: Option<libc::c_int>,
 }
 
@@ -54,6 +56,7 @@ pub(super) fn prepare(launch: &Launch) -> Result<Prepared, Failure> {
         cwd: CString::new(launch.cwd.as_os_str().as_bytes()).map_err(|_| nul("the working directory"))?,
         rlimits: rlimits(launch)?,
         affinity: launch.cpus.as_ref().map(affinity).transpose().map_err(refuse)?,
+        nodes: launch.node.map(nodes).transpose().map_err(refuse)?,
         fifo_priority,
     })
 }
@@ -68,6 +71,20 @@ pub(super) fn affinity(cpus: &CpuSet) -> Result<nix::sched::CpuSet, String> {
         mask.set(cpu as usize).map_err(|_| {
             format!("CPU {cpu} is beyond the {} that a mask holds", nix::sched::CpuSet::count())
         })?;
+    }
+    Ok(mask)
+}
+
+/// The kernel's mask with one memory node in it.
+fn nodes(node: u32) -> Result<Vec<libc::c_ulong>, String> {
+    /// The most nodes that Linux can be built for.
+    const NODES_MAX: u32 = 1024;
+    if node >= NODES_MAX {
+        return Err(format!("memory node {node} is beyond the {NODES_MAX} that Linux knows"));
+    }
+    let mut mask = vec![0; (node / libc::c_ulong::BITS) as usize + 1];
+    if let Some(last) = mask.last_mut() {
+        *last = 1 << (node % libc::c_ulong::BITS);
     }
     Ok(mask)
 }
@@ -96,7 +113,8 @@ fn find(program: &str, launch: &Launch) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// No core dumps; files and descriptors as asked; processes only where the user is the bench's own, as the kernel
+/// No core dumps; locked memory as far as the agent may have it; real time only where it is asked for; files and
+/// descriptors as asked; processes only where the user is the bench's own, as the kernel
 /// counts them per user.
 fn rlimits(launch: &Launch) -> Result<Vec<(libc::c_int, libc::rlimit)>, Failure> {
     let limits = &launch.limits;
@@ -105,6 +123,8 @@ fn rlimits(launch: &Launch) -> Result<Vec<(libc::c_int, libc::rlimit)>, Failure>
         (Resource::RLIMIT_CORE, 0),
         (Resource::RLIMIT_FSIZE, file),
         (Resource::RLIMIT_NOFILE, limits.open_files_max),
+        (Resource::RLIMIT_MEMLOCK, launch.confine.memory_max_bytes.unwrap_or(RLIM_INFINITY)),
+        (Resource::RLIMIT_RTPRIO, launch.fifo_priority.map_or(0, u64::from)),
     ];
     if launch.user.is_some() {
         wanted.extend(launch.confine.processes_max.map(|max| (Resource::RLIMIT_NPROC, max)));

@@ -17,6 +17,8 @@ const MAX_JOINS: usize = 4;
 const EXIT_NOT_STARTED: libc::c_int = 127;
 /// Files that a bench makes are readable, and writable by itself.
 const UMASK: libc::mode_t = 0o022;
+/// `ADDR_NO_RANDOMIZE` of `linux/personality.h`, with everything else as Linux has it.
+const ADDR_NO_RANDOMIZE: libc::c_ulong = 0x004_0000;
 
 /// Strings for exec, and the array of pointers to them that it wants.
 #[derive(Debug)]
@@ -46,13 +48,23 @@ pub(in super::super) struct ChildPlan<'a> {
     pub(in super::super) passed: &'a [RawFd],
     /// Where a failed step is reported; closed by exec.
     pub(in super::super) report: RawFd,
+    /// Where it waits until its counters are open, if there are any.
+    pub(in super::super) hold: Option<RawFd>,
     /// Open `cgroup.procs` files to write oneself into.
     pub(in super::super) joins: &'a [RawFd],
     pub(in super::super) rlimits: &'a [(libc::c_int, libc::rlimit)],
     pub(in super::super) oom_score: &'a [u8],
     pub(in super::super) affinity: Option<&'a nix::sched::CpuSet>,
     pub(in super::super) user: Option<(libc::uid_t, libc::gid_t)>,
+    /// The mask of memory nodes that it is bound to.
+    pub(in super::super) nodes: Option<&'a [libc::c_ulong]>,
+    pub(in super::super) no_huge_pages: bool,
+    pub(in super::super) fixed_layout: bool,
     pub(in super::super) fifo_priority: Option<libc::c_int>,
+    /// Whether a node or a class that cannot be had is an error.
+    pub(in super::super) strict: bool,
+    /// Where it waits to be looked at.
+    pub(in super::super) gate: Option<RawFd>,
     /// The launcher's own pid.
     pub(in super::super) parent: libc::pid_t,
 }
@@ -90,12 +102,14 @@ pub(super) fn become_bench(plan: &ChildPlan<'_>) -> ! {
     }
     // SAFETY: plain system call. A session of its own: no terminal, and a process group that can be signalled.
     plan.check(Step::Session, unsafe { libc::setsid() } >= 0);
+    plan.set_memory();
     for (resource, limit) in plan.rlimits {
         // SAFETY: the limit is a live value. A raw call, for the C library's takes differing types for the resource.
         let set = unsafe { libc::syscall(libc::SYS_prlimit64, 0, *resource, ptr::from_ref(limit), 0usize) };
         plan.check(Step::Limits, set == 0);
     }
     plan.set_oom_score();
+    plan.set_layout();
     if let Some(cpus) = plan.affinity {
         // nix's call makes the one system call and allocates nothing.
         let set = nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), cpus);
@@ -103,7 +117,6 @@ pub(super) fn become_bench(plan: &ChildPlan<'_>) -> ! {
             plan.fail(Step::Affinity, errno as i32);
         }
     }
-    plan.set_scheduler();
     plan.become_user();
     plan.give_up_privileges();
     plan.redirect();
@@ -120,6 +133,10 @@ pub(super) fn become_bench(plan: &ChildPlan<'_>) -> ! {
     // SAFETY: no memory is involved.
     unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     plan.pass_files();
+    // Last: whatever came after it would run in real time.
+    plan.set_scheduler();
+    plan.wait_at_gate();
+    plan.wait_for_counters();
     // SAFETY: C strings and null-terminated arrays of them, all living in the plan.
     unsafe { libc::execve(plan.program.as_ptr(), plan.argv.pointers.as_ptr(), plan.env.pointers.as_ptr()) };
     plan.fail(Step::Exec, errno())
@@ -134,6 +151,48 @@ impl ChildPlan<'_> {
             file >= 0 && libc::write(file, self.oom_score.as_ptr().cast(), self.oom_score.len()) >= 0
         };
         self.check(Step::OomScore, written);
+    }
+
+    /// After the cgroups, which say what nodes there are. Kernels without nodes do not know the call.
+    fn set_memory(&self) {
+        if let Some(nodes) = self.nodes {
+            // One more than there are: the kernel leaves the last one out.
+            let bits = nodes.len() * libc::c_ulong::BITS as usize + 1;
+            // SAFETY: the mask is live and has that many bits, but for the one that the kernel leaves out.
+            let set =
+                unsafe { libc::syscall(libc::SYS_set_mempolicy, libc::MPOL_BIND, nodes.as_ptr(), bits) };
+            self.check(Step::Memory, set == 0 || !self.strict || errno() == libc::ENOSYS);
+        }
+        if self.no_huge_pages {
+            // SAFETY: prctl with plain numbers.
+            let set = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+            // A kernel without huge pages does not know it, which is as good.
+            self.check(Step::Memory, set == 0 || errno() == libc::EINVAL);
+        }
+    }
+
+    /// Takes effect at exec.
+    fn set_layout(&self) {
+        if self.fixed_layout {
+            // SAFETY: plain system call.
+            let set = unsafe { libc::personality(ADDR_NO_RANDOMIZE) };
+            self.check(Step::Layout, set >= 0);
+        }
+    }
+
+    /// Says that all is set, and waits for a byte. Without one the launcher, or its agent, does not want it to go on.
+    fn wait_at_gate(&self) {
+        let Some(gate) = self.gate else { return };
+        let bytes = ReportedError { step: Step::Held, errno: 0 }.encode();
+        let mut byte = 0u8;
+        // SAFETY: both pipes are open and the bytes are live.
+        let read = unsafe {
+            libc::write(self.report, bytes.as_ptr().cast(), bytes.len());
+            libc::read(gate, (&raw mut byte).cast(), 1)
+        };
+        if read != 1 {
+            self.fail(Step::Held, libc::ECANCELED);
+        }
     }
 
     /// Groups before the user: afterwards there is no right to change them.
@@ -181,8 +240,17 @@ impl ChildPlan<'_> {
         }
     }
 
-    /// Before becoming the user, who may lack the right. Children get the ordinary class back, or one that spins
-    /// could hold the core for good.
+    /// Last, so that the launcher opens them meanwhile. A launcher that dies takes the child with it.
+    fn wait_for_counters(&self) {
+        let Some(hold) = self.hold else { return };
+        let mut word = 0u64;
+        // SAFETY: an open eventfd, from which 8 bytes are read into a live value.
+        let read = unsafe { libc::read(hold, (&raw mut word).cast(), size_of::<u64>()) };
+        self.check(Step::Descriptors, read > 0);
+    }
+
+    /// A user who is not root has the right by the limit that was set. Children get the ordinary class back, or one that
+    /// spins could hold the core for good.
     fn set_scheduler(&self) {
         let Some(sched_priority) = self.fifo_priority else {
             return;
@@ -191,7 +259,7 @@ impl ChildPlan<'_> {
         let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
         // SAFETY: the parameter is a live value. Raw, as some C libraries refuse to make this call.
         let set = unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const param) };
-        self.check(Step::Scheduler, set == 0);
+        self.check(Step::Scheduler, set == 0 || !self.strict);
     }
 
     /// The launcher blocks every signal and ignores none.

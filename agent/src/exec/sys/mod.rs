@@ -2,11 +2,16 @@
 //!
 //! All unsafe code of the agent is here. Nothing here decides anything.
 
-#![expect(unsafe_code, reason = "clone3, wait4, signal dispositions and received files have no safe wrapper")]
+#![expect(
+    unsafe_code,
+    reason = "clone3, wait4, perf counters, signal dispositions and received files have no safe wrapper"
+)]
 
 mod child;
+mod perf;
 
 pub(super) use child::{ChildPlan, Cstrings, ReportedError};
+pub(super) use perf::{events_of, open_counter, read_counter};
 
 use std::io;
 use std::mem;
@@ -61,6 +66,14 @@ fn child_or_pid(plan: &ChildPlan<'_>, result: libc::c_long) -> io::Result<i32> {
         pid if pid > 0 => i32::try_from(pid).map_err(io::Error::other),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Whether a process is `SCHED_FIFO`; it may have ended, as long as it was not reaped.
+pub(super) fn is_fifo(pid: i32) -> bool {
+    // SAFETY: plain system call; raw, as some C libraries refuse to make it.
+    let policy = unsafe { libc::syscall(libc::SYS_sched_getscheduler, pid) };
+    policy >= 0
+        && policy & !libc::c_long::from(libc::SCHED_RESET_ON_FORK) == libc::c_long::from(libc::SCHED_FIFO)
 }
 
 /// How a process ended.
