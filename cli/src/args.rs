@@ -129,7 +129,8 @@ impl Command {
                 | JobCommand::Show(_)
                 | JobCommand::Logs { .. }
                 | JobCommand::Cancel { .. }
-                | JobCommand::Retry(_),
+                | JobCommand::Retry(_)
+                | JobCommand::Probe(_),
             )
             | Self::Gate(GateArgs { plan: true, .. })
             | Self::Agent(_)
@@ -250,7 +251,7 @@ pub(crate) struct CompareArgs {
     /// The suite, as darwin.toml names it; may be left out if there is one
     #[arg(long, short, value_name = "SUITE")]
     pub suite: Option<String>,
-    /// What is there today: a git ref, dir:PATH or path:PATH-ON-THE-BOX
+    /// What is there today: a git ref, dir:PATH, image:NAME or path:PATH-ON-THE-BOX
     #[arg(long, short, value_name = "REF")]
     pub baseline: Reference,
     /// What would take its place
@@ -287,7 +288,7 @@ pub(crate) struct MeasureArgs {
     /// The suite, as darwin.toml names it
     #[arg(long, short, value_name = "SUITE", conflicts_with_all = ["command", "shell"])]
     pub suite: Option<String>,
-    /// What is measured: a git ref, dir:PATH or path:PATH-ON-THE-BOX
+    /// What is measured: a git ref, dir:PATH, image:NAME or path:PATH-ON-THE-BOX
     #[arg(value_name = "REF", default_value = "HEAD", conflicts_with_all = ["command", "shell"])]
     pub reference: Reference,
     /// A command for the shell, measured as a process, without darwin.toml
@@ -345,6 +346,31 @@ pub(crate) enum JobCommand {
     },
     /// Submit a finished job anew
     Retry(JobId),
+    /// How quiet is a box? Watches its leased cores: who takes them away, and how much they do
+    Probe(ProbeArgs),
+}
+
+/// `darwin job probe`.
+#[derive(Debug, Args)]
+pub(crate) struct ProbeArgs {
+    /// Every box of this pool; without it, every box there is
+    #[arg(long, value_name = "POOL")]
+    pub pool: Option<String>,
+    /// Only this box
+    #[arg(long, value_name = "AGENT", conflicts_with = "pool")]
+    pub agent: Option<String>,
+    /// For how long: what comes once in so many seconds is seen with 95% chance in three times as long
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1200))]
+    pub seconds: u32,
+    /// Under `SCHED_FIFO`, as benches of suites that ask for it
+    #[arg(long)]
+    pub fifo: bool,
+    /// Probe nothing: show what the last probes saw
+    #[arg(long, conflicts_with_all = ["seconds", "fifo"])]
+    pub history: bool,
+    /// With --history: at most so many
+    #[arg(long, value_name = "N", requires = "history", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
 }
 
 /// Names a job.

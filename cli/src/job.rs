@@ -5,6 +5,8 @@ use std::time::Duration;
 use darwin_proto::v1::{self, job_spec::Work};
 use darwin_shared::report::{Header, Report};
 use darwin_shared::state::Outcome;
+use darwin_shared::used::Used;
+use darwin_shared::void::VoidRounds;
 
 use crate::failure::Failed;
 
@@ -52,7 +54,7 @@ pub(crate) fn header(job: &v1::Job) -> Header {
     let (baseline, challenger) = match spec.and_then(|spec| spec.work.as_ref()) {
         Some(Work::Compare(compare)) => (compare.baseline.as_ref(), compare.challenger.as_ref()),
         Some(Work::Measure(measure)) => (measure.variant.as_ref(), None),
-        None => (None, None),
+        Some(Work::Probe(_)) | None => (None, None),
     };
     let elapsed_ms =
         job.finished_unix_ms.checked_sub(job.submitted_unix_ms).filter(|_| job.finished_unix_ms > 0);
@@ -61,15 +63,38 @@ pub(crate) fn header(job: &v1::Job) -> Header {
         project: spec.and_then(|spec| some(&spec.project)),
         pool: spec.and_then(|spec| some(&spec.pool)),
         agent: job.attempts.last().and_then(|attempt| some(&attempt.agent)),
+        tier: job.attempts.last().and_then(|attempt| some(&attempt.tier)),
         cpus: None,
         rounds: None,
         plan: job.attempts.last().and_then(|attempt| some(&attempt.plan)),
+        probes: job.attempts.last().and_then(|attempt| some(&attempt.probes)),
+        // What another version tells of and this one does not know is left out.
+        voids: attempt_voids(job),
         elapsed: elapsed_ms.map(Duration::from_millis),
         baseline: baseline.and_then(|variant| some(&variant.label)),
         challenger: challenger.and_then(|variant| some(&variant.label)),
+        baseline_image: job.attempts.last().and_then(|attempt| some(&attempt.baseline_image)),
+        challenger_image: job.attempts.last().and_then(|attempt| some(&attempt.challenger_image)),
+        used: job.attempts.last().map(used).unwrap_or_default(),
         job: some(&job.job_id),
         url: None,
     }
+}
+
+/// What the processes of each side used; a side that this version cannot read is left out, for nothing hangs on it.
+fn used(attempt: &v1::Attempt) -> Vec<Used> {
+    attempt.used.iter().filter_map(|used| Used::try_from(used.clone()).ok()).collect()
+}
+
+fn attempt_voids(job: &v1::Job) -> VoidRounds {
+    let told = job.attempts.last().and_then(|attempt| attempt.voids.clone());
+    told.and_then(|told| VoidRounds::try_from(told).ok()).unwrap_or_default()
+}
+
+/// The void rounds of the attempt under way; none if no round was void.
+pub(crate) fn voids_so_far(progress: &v1::Progress) -> Option<VoidRounds> {
+    let voids = VoidRounds::try_from(progress.voids.clone()?).ok()?;
+    Some(voids).filter(|voids| !voids.is_empty())
 }
 
 /// The state's word, as lists and filters have it.

@@ -99,11 +99,13 @@ fn run(cli: Cli, ui: &Ui) -> Result<ExitCode, Failed> {
         Command::Job(command) => {
             let need = match &command {
                 args::JobCommand::Watch(_) => Need::Join,
+                args::JobCommand::Probe(args::ProbeArgs { history: false, .. }) => Need::Work,
                 args::JobCommand::List(_)
                 | args::JobCommand::Show(_)
                 | args::JobCommand::Logs { .. }
                 | args::JobCommand::Cancel { .. }
-                | args::JobCommand::Retry(_) => Need::Look,
+                | args::JobCommand::Retry(_)
+                | args::JobCommand::Probe(_) => Need::Look,
             };
             talk(target?, need).with(async |session| commands::job::run(&command, session, ui).await)
         }

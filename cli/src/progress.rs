@@ -7,6 +7,7 @@ use darwin_proto::v1;
 use darwin_shared::report::visible;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::job::voids_so_far;
 use crate::terminal;
 use crate::ui::Ui;
 
@@ -97,7 +98,9 @@ fn draw(bar: &ProgressBar, job: &v1::Job) {
             bar.set_style(style(ROUNDS).progress_chars("=> "));
             bar.set_length(u64::from(progress.rounds_max));
             bar.set_position(u64::from(progress.rounds_done));
-            bar.set_message(visible(&progress.gate));
+            let voids =
+                voids_so_far(progress).map(|voids| format!("{} void  ", voids.total())).unwrap_or_default();
+            bar.set_message(format!("{voids}{}", visible(&progress.gate)));
         }
         _ => {
             bar.set_style(style(PHASE));
@@ -137,15 +140,17 @@ fn active(job: &v1::Job) -> (String, String) {
             format!(" at {} {cores} {}", visible(agent), visible(cpus))
         }
     };
+    let void = voids_so_far(progress).map(|voids| voids.total());
+    let told = void.map(|void| format!(", {void} void and measured again")).unwrap_or_default();
     if progress.rounds_done == 0 {
         // The first round and its staging; later rounds are told look by look.
         let step = phase.split(' ').next().unwrap_or_default().to_owned();
-        return (format!("{step}{at}"), format!("{phase}{at}"));
+        return (format!("{step}{at}{told}"), format!("{phase}{at}{told}"));
     }
     let gate =
         if progress.gate.is_empty() { String::new() } else { format!(": {}", visible(&progress.gate)) };
-    let key = format!("look before {}{at}", progress.next_look);
-    (key, format!("{} of at most {} rounds{at}{gate}", progress.rounds_done, progress.rounds_max))
+    let key = format!("look before {}{at}{told}", progress.next_look);
+    (key, format!("{} of at most {} rounds{at}{told}{gate}", progress.rounds_done, progress.rounds_max))
 }
 
 #[cfg(test)]
@@ -163,6 +168,7 @@ mod tests {
                 gate: "p50 -18.9% [-22.0%, -15.1%]".into(),
                 cpus: "3".into(),
                 agent: "ny4-07".into(),
+                voids: None,
             }),
             ..v1::Job::default()
         }

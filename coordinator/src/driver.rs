@@ -409,6 +409,7 @@ impl Driver {
             attempt: AttemptId { job: id, number: attempt.number },
             spec: job.spec().clone(),
             agent: attempt.agent.clone(),
+            tier: attempt.tier.unwrap_or_default(),
             fingerprint: facts.map(AgentFacts::fingerprint).unwrap_or_default(),
             verdict: verdict.clone(),
             finished_unix_ms: job.record.finished_unix_ms,

@@ -107,6 +107,8 @@ fn human(agent: &v1::Agent) -> String {
         ("leases", format!("{} cores: {}", facts.lease_cores, facts.lease_cpus)),
         ("keeps", facts.housekeeping_cpus),
         ("isolation", facts.isolation),
+        ("tier", facts.tier),
+        ("refuses", agent.sensor.as_ref().map(|sensor| sensor.refuses.clone()).unwrap_or_default()),
         ("attempts", agent.attempts.join(" ")),
         ("silent for", silent_for(agent).map(|seconds| format!("{seconds:.1}s")).unwrap_or_default()),
     ];
@@ -160,10 +162,12 @@ pub(crate) fn agent_json(agent: &v1::Agent) -> Value {
         "lease_cores": facts.lease_cores,
         "housekeeping_cpus": facts.housekeeping_cpus,
         "isolation": facts.isolation,
+        "tier": facts.tier,
         "attempts": agent.attempts,
         "silent_for_s": silent_for(agent),
         "sensor": agent.sensor.as_ref().map(|sensor| json!({
             "status": sensor.status,
+            "refuses": sensor.refuses,
             "readings": readings_json(&sensor.readings),
         })),
     })

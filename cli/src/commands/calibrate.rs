@@ -238,6 +238,7 @@ pub(crate) fn calibration_json(row: &v1::Calibration) -> Value {
         "lag_1": row.lag_1,
         "measured_unix_ms": row.measured_unix_ms,
         "fingerprint": row.fingerprint,
+        "tier": row.tier,
         "job_id": row.job_id,
     })
 }

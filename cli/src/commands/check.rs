@@ -113,10 +113,12 @@ fn health(status: &v1::StatusResponse, agents: &[v1::Agent]) -> Health {
             }
             other => degraded.push(format!("{name} is {}", visible(other))),
         }
-        let sensor = agent.sensor.iter().flat_map(|sensor| &sensor.readings);
-        degraded.extend(
-            sensor.filter(|r| matches!(r.status.as_str(), "warn" | "fail")).map(|r| reason(&name, r)),
-        );
+        let Some(sensor) = agent.sensor.as_ref().filter(|sensor| sensor.status != "ok") else { continue };
+        if !sensor.refuses.is_empty() {
+            degraded.push(visible(&format!("{name} measures nothing: {}", sensor.refuses)));
+        }
+        let bad = sensor.readings.iter().filter(|r| matches!(r.status.as_str(), "warn" | "fail"));
+        degraded.extend(bad.map(|r| reason(&name, r)));
     }
     let status = match (down.is_empty(), degraded.is_empty()) {
         (false, _) => SensorStatus::Down,
@@ -293,7 +295,11 @@ mod tests {
         v1::Agent {
             agent_id: "ny4-07".into(),
             state: state.into(),
-            sensor: Some(v1::SensorReport { status: "ok".into(), readings }),
+            sensor: Some(v1::SensorReport {
+                status: if readings.iter().any(|r| r.status == "warn") { "degraded" } else { "ok" }.into(),
+                readings,
+                ..v1::SensorReport::default()
+            }),
             ..v1::Agent::default()
         }
     }
@@ -354,5 +360,26 @@ mod tests {
         assert_eq!(warned.status, SensorStatus::Degraded);
         assert_eq!(warned.reasons, ["ny4-07: governor is x; it matters -> mend it"]);
         assert_eq!(health(&status(vec![reading("ledger", "fail")]), &[ready]).status, SensorStatus::Down);
+        let mut strict = agent("unhealthy", vec![reading("governor", "unknown")]);
+        let refuses = "cannot verify `governor`: no such file".to_owned();
+        strict.sensor = Some(v1::SensorReport { status: "down".into(), refuses, readings: vec![] });
+        let stopped = health(&fine, &[strict]);
+        assert_eq!(stopped.status, SensorStatus::Down);
+        assert!(
+            stopped
+                .reasons
+                .contains(&"ny4-07 measures nothing: cannot verify `governor`: no such file".to_owned())
+        );
+        let forgiven = v1::SensorReport {
+            status: "ok".into(),
+            readings: vec![reading("steal", "warn")],
+            ..v1::SensorReport::default()
+        };
+        let forgiving = v1::Agent { sensor: Some(forgiven), ..agent("ready", vec![]) };
+        assert_eq!(
+            health(&fine, &[forgiving]).status,
+            SensorStatus::Ok,
+            "what its owner forgives is no reason"
+        );
     }
 }

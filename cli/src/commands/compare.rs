@@ -44,7 +44,7 @@ pub(crate) fn both(baseline: Packed, challenger: Packed, ui: &Ui) -> Prepared {
 }
 
 fn same_files(baseline: &Variant, challenger: &Variant) -> bool {
-    matches!(baseline.source, Source::Tree(_)) && baseline.source == challenger.source
+    matches!(baseline.source, Source::Tree(_) | Source::Image(_)) && baseline.source == challenger.source
 }
 
 /// Submits what was prepared.

@@ -46,8 +46,18 @@ pub(crate) async fn run(
                 "nothing is recorded of {asked} yet: `darwin compare` and `darwin measure` record what they measure\n"
             );
         }
-        let head =
-            ["RECORDED (UTC)", "JOB", "ROUND", "VARIANT", "BENCH", "METRIC", "VALUE", "SAMPLES", "BOX"];
+        let head = [
+            "RECORDED (UTC)",
+            "JOB",
+            "ROUND",
+            "VARIANT",
+            "BENCH",
+            "METRIC",
+            "VALUE",
+            "SAMPLES",
+            "BOX",
+            "TIER",
+        ];
         table(&head, points.iter().map(row).collect())
     };
     let json = || json!({ "schema": "darwin-history/1", "points": points.iter().map(point_json).collect::<Value>() });
@@ -70,6 +80,7 @@ fn row(point: &HistoryPoint) -> Vec<String> {
         value,
         point.samples.to_string(),
         point.agent.clone(),
+        point.tier.clone(),
     ]
 }
 
@@ -94,6 +105,7 @@ fn point_json(point: &HistoryPoint) -> Value {
         "unit": point.unit,
         "samples": point.samples,
         "agent": point.agent,
+        "tier": point.tier,
         "recorded_unix_ms": point.recorded_unix_ms,
     });
     out[format!("value_{suffix}")] = point.value.into();

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::args::{JobCommand, JobListArgs};
 use crate::failure::{Failed, call};
 use crate::follow::{OnInterrupt, Stops, client, follow, submitter};
-use crate::job::{Seen, header, report, state_word};
+use crate::job::{Seen, header, report, state_word, voids_so_far};
 use crate::session::Session;
 use crate::ui::{Ui, table, to_stdout};
 
@@ -27,6 +27,7 @@ pub(crate) async fn run(command: &JobCommand, session: &Session, ui: &Ui) -> Res
         JobCommand::Logs { job, follow } => logs(&job.job, *follow, session, ui).await,
         JobCommand::Cancel { jobs } => cancel(jobs, session, ui).await,
         JobCommand::Retry(id) => retry(&id.job, session, ui).await,
+        JobCommand::Probe(args) => super::probe::run(args, session, ui).await,
     }
 }
 
@@ -123,6 +124,8 @@ fn human(job: &v1::Job) -> String {
         rows.push(("rounds", format!("{} of at most {}", progress.rounds_done, progress.rounds_max)));
         rows.push(("gate", progress.gate.clone()));
         rows.push(("cores", progress.cpus.clone()));
+        let voids = voids_so_far(progress).map(|voids| voids.to_string()).unwrap_or_default();
+        rows.push(("void rounds", voids));
     }
     for attempt in &job.attempts {
         let end = if attempt.ended.is_empty() { "under way" } else { &attempt.ended };
@@ -161,6 +164,8 @@ fn job_json(job: &v1::Job) -> Value {
             "gate": progress.gate,
             "cpus": progress.cpus,
             "agent": progress.agent,
+            "void_rounds": voids_so_far(progress).map_or(0, |voids| voids.total()),
+            "void_rounds_text": voids_so_far(progress).map(|voids| voids.to_string()),
         })),
     })
 }

@@ -9,7 +9,7 @@ use darwin_shared::formats::Format;
 use darwin_shared::ids::{ProjectName, SuiteName};
 use darwin_shared::report::{shorten, visible};
 use darwin_shared::spec::{
-    Budget, Command, CoreRequest, JobSpec, PairPlan, Source, Step, Steps, Variant, Work,
+    Budget, Command, CoreRequest, JobSpec, Layout, PairPlan, Source, Step, Steps, Variant, Work,
 };
 
 use super::{calibrate, many};
@@ -101,6 +101,7 @@ fn command_spec(command: Command, rounds: u32, timeout: Duration, seed: u64) -> 
         labels: BTreeMap::new(),
         cores: CoreRequest::default(),
         plan: PairPlan::default(),
+        layout: Layout::default(),
         policy: Policy::default(),
         budget: Budget { rounds_min: rounds, rounds_max: rounds, time: COMMAND_BUDGET },
         priority: 0,

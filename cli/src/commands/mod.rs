@@ -12,4 +12,5 @@ pub(crate) mod job;
 pub(crate) mod many;
 pub(crate) mod measure;
 pub(crate) mod plan;
+pub(crate) mod probe;
 pub(crate) mod verdict;

@@ -124,10 +124,16 @@ impl Plan {
             .effects
             .iter()
             .map(|effect| vec![percent(effect.ln_1p()), rounds_needed(self.question, sd, *effect)]);
-        let sees =
-            PAIRS.map(|pairs| vec![pairs.to_string(), percent(self.question.smallest_effect(sd, pairs))]);
+        let mut head = vec!["PAIRS".to_owned(), "SMALLEST CHANGE SEEN".to_owned()];
+        head.extend(self.effects.iter().map(|effect| format!("CHANCE TO SEE {}", percent(effect.ln_1p()))));
+        let sees = PAIRS.map(|pairs| {
+            let mut row = vec![pairs.to_string(), percent(self.question.smallest_effect(sd, pairs))];
+            let chance = |effect: &f64| self.question.chance(sd, effect.ln_1p(), pairs);
+            row.extend(self.effects.iter().map(|effect| format!("{:.0}%", 100.0 * chance(effect))));
+            row
+        });
         let needs = table(&["CHANGE", "PAIRS NEEDED"], needs.collect());
-        format!("{needs}\n{}", table(&["PAIRS", "SMALLEST CHANGE SEEN"], sees.to_vec()))
+        format!("{needs}\n{}", headed(&head, sees.to_vec()))
     }
 
     fn of_many(&self) -> String {
@@ -149,8 +155,6 @@ impl Plan {
             row.extend(PAIRS.map(|pairs| percent(self.question.smallest_effect(*sd, pairs))));
             sees.push(row);
         }
-        let headed =
-            |head: &[String], rows| table(&head.iter().map(String::as_str).collect::<Vec<_>>(), rows);
         format!("{}\nThe smallest change seen\n{}", headed(&head, needs), headed(&columns, sees))
     }
 
@@ -162,7 +166,14 @@ impl Plan {
             );
             let sees = PAIRS.iter().map(|pairs| {
                 let effect = self.question.smallest_effect(*sd, *pairs).exp_m1();
-                json!({ "pairs": pairs, "effect_ratio": Some(effect).filter(|effect| effect.is_finite()) })
+                let chances = self.effects.iter().map(|effect| {
+                    json!({ "effect_ratio": effect, "chance": self.question.chance(*sd, effect.ln_1p(), *pairs) })
+                });
+                json!({
+                    "pairs": pairs,
+                    "effect_ratio": Some(effect).filter(|effect| effect.is_finite()),
+                    "chances": chances.collect::<Value>(),
+                })
             });
             json!({
                 "bench": series.as_ref().map(|series| &series.bench),
@@ -175,4 +186,8 @@ impl Plan {
         let series: Value = series.collect();
         json!({ "schema": "darwin-plan/1", "alpha": alpha, "gated_series": tests, "power": power, "series": series })
     }
+}
+
+fn headed(head: &[String], rows: Vec<Vec<String>>) -> String {
+    table(&head.iter().map(String::as_str).collect::<Vec<_>>(), rows)
 }

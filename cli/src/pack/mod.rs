@@ -5,6 +5,7 @@
 mod blobs;
 mod dir;
 mod git;
+mod image;
 mod reference;
 
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use darwin_shared::artifact::{Manifest, ManifestError};
 use darwin_shared::config::Files;
 use darwin_shared::ids::Digest;
+use darwin_shared::image::Image;
 use darwin_shared::spec::{Source, Variant};
 use thiserror::Error;
 
@@ -98,6 +100,14 @@ pub(crate) enum PackError {
     /// The files do not make an artifact.
     #[error("{0}; `files.exclude` in darwin.toml leaves files out")]
     Manifest(#[from] ManifestError),
+    /// A file that is no archive of one image.
+    #[error("{} is no archive of one image: {why}; `docker save -o FILE.tar IMAGE` writes one", path.display())]
+    NotAnImage {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Nothing is left after `files`.
     #[error("`{reference}` has no files in it{}", match .dropped {
         0 => String::new(),
@@ -128,6 +138,15 @@ pub(crate) fn pack(reference: &Reference, root: &PackRoot) -> Result<Packed, Pac
             blobs: Blobs::default(),
             warnings: Vec::new(),
         }),
+        Reference::Image(name) => Ok(Packed {
+            variant: Variant {
+                label: reference.to_string(),
+                source: Source::Image(Image::Named(name.clone())),
+            },
+            blobs: Blobs::default(),
+            warnings: Vec::new(),
+        }),
+        Reference::ImageArchive(path) => image::pack(path),
     }
 }
 

@@ -4,10 +4,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use darwin_shared::image::{ImageName, ImageNameError};
 use thiserror::Error;
 
 /// The longest ref that is taken: no shell history holds a longer one on purpose.
 const MAX_REFERENCE_BYTES: usize = 4096;
+/// What tells an archive's path from an image's name.
+const ARCHIVE_ENDING: &str = ".tar";
 
 /// What is under test.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,13 +21,17 @@ pub(crate) enum Reference {
     Dir(PathBuf),
     /// A folder on the box, used where it is.
     Path(String),
+    /// A container image that the box's Docker daemon has, or may pull.
+    Image(ImageName),
+    /// A `docker save` archive on this machine, packed and sent.
+    ImageArchive(PathBuf),
 }
 
 /// Why a text names no side.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum ReferenceError {
     /// Nothing at all.
-    #[error("it is empty: name a git ref, dir:PATH or path:PATH-ON-THE-BOX")]
+    #[error("it is empty: name a git ref, dir:PATH, image:NAME or path:PATH-ON-THE-BOX")]
     Empty,
     /// A prefix with nothing after it.
     #[error("`{prefix}` wants a path after it, as in `{example}`")]
@@ -34,6 +41,11 @@ pub(crate) enum ReferenceError {
         /// What would be right.
         example: &'static str,
     },
+    /// No name of an image.
+    #[error(
+        "{0}; an image is named as in image:engine:1.4, an archive of `docker save` as in image:engine.tar"
+    )]
+    Image(#[from] ImageNameError),
     /// A path on the box that is not absolute.
     #[error(
         "`path:{0}` is not absolute: it names a folder on the box, so it must start with `/`; a folder here is dir:{0}"
@@ -70,9 +82,12 @@ impl FromStr for Reference {
                 _ => Ok(Self::Path(path.to_owned())),
             };
         }
-        if text.starts_with("image:") {
-            let instead = "name a git ref, dir:PATH or path:PATH-ON-THE-BOX";
-            return Err(ReferenceError::NotYet { what: "image:", instead });
+        if let Some(image) = text.strip_prefix("image:") {
+            return Ok(if image.ends_with(ARCHIVE_ENDING) {
+                Self::ImageArchive(image.into())
+            } else {
+                Self::Image(ImageName::new(image)?)
+            });
         }
         if text == "champion" {
             let instead = "name the baseline as a git ref, such as main";
@@ -92,6 +107,8 @@ impl fmt::Display for Reference {
             Self::Git(name) => f.write_str(name),
             Self::Dir(folder) => write!(f, "dir:{}", folder.display()),
             Self::Path(path) => write!(f, "path:{path}"),
+            Self::Image(name) => write!(f, "image:{name}"),
+            Self::ImageArchive(path) => write!(f, "image:{}", path.display()),
         }
     }
 }
@@ -105,12 +122,15 @@ mod tests {
         assert_eq!("main~2".parse(), Ok(Reference::Git("main~2".into())));
         assert_eq!("dir:.".parse(), Ok(Reference::Dir(".".into())));
         assert_eq!("path:/opt/x".parse(), Ok(Reference::Path("/opt/x".into())));
+        let name = ImageName::new("engine:1.4").unwrap();
+        assert_eq!("image:engine:1.4".parse(), Ok(Reference::Image(name)));
+        assert_eq!("image:./Engine.tar".parse(), Ok(Reference::ImageArchive("./Engine.tar".into())));
     }
 
     #[test]
     fn refusals_say_what_would_be_right() {
         let texts: Vec<String> =
-            ["", "dir:", "path:", "path:x", "image:a", "champion", "--all", "a b", "a\u{1b}[2J"]
+            ["", "dir:", "path:", "path:x", "image:", "image:A", "champion", "--all", "a b", "a\u{1b}[2J"]
                 .iter()
                 .map(|text| text.parse::<Reference>().unwrap_err().to_string())
                 .collect();

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use darwin_shared::fleet::Tier;
 use darwin_shared::ids::{AgentId, AttemptId, Epoch, JobId, PoolName};
+use darwin_shared::probe::RoundProbe;
 use darwin_shared::round::Invocation;
 use darwin_shared::spec::JobSpec;
 use thiserror::Error;
@@ -58,10 +60,14 @@ pub struct ArchiveRound {
     pub agent: AgentId,
     /// The agent's pool.
     pub pool: PoolName,
+    /// What the agent's numbers are good for.
+    pub tier: Tier,
     /// When it came in, in milliseconds since 1970.
     pub recorded_unix_ms: u64,
     /// What was measured.
     pub invocations: Vec<Invocation>,
+    /// What probes saw of the box.
+    pub probes: Vec<RoundProbe>,
 }
 
 /// What a caller hears when all is well.

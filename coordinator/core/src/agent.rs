@@ -71,6 +71,12 @@ impl Agent {
             && self.sensor.status != SensorStatus::Down
     }
 
+    /// Why its own policy lets nothing be measured on its box until somebody mends it. One that is away may be being
+    /// mended.
+    pub fn refuses(&self) -> Option<&str> {
+        self.link.and(self.sensor.refuses.as_deref())
+    }
+
     /// Its state, for people.
     pub fn state(&self) -> AgentState {
         match (self.link, self.drained, self.sensor.status) {
@@ -92,6 +98,7 @@ pub struct Needs {
     pool: Option<darwin_shared::ids::PoolName>,
     labels: std::collections::BTreeMap<String, String>,
     cores: u32,
+    images: bool,
 }
 
 /// Why an agent cannot take jobs of these needs, however idle it is.
@@ -103,12 +110,19 @@ pub enum Mismatch {
     Label(String),
     /// It leases out fewer cores.
     Cores,
+    /// It runs no images.
+    Images,
 }
 
 impl Needs {
     /// What this spec asks for.
     pub fn of(spec: &JobSpec) -> Self {
-        Self { pool: spec.pool.clone(), labels: spec.labels.clone(), cores: spec.cores.count }
+        Self {
+            pool: spec.pool.clone(),
+            labels: spec.labels.clone(),
+            cores: spec.cores.count,
+            images: spec.work.has_images(),
+        }
     }
 
     /// Whether the agent could ever take such a job.
@@ -123,6 +137,9 @@ impl Needs {
         }
         if self.cores > facts.lease_cores {
             return Err(Mismatch::Cores);
+        }
+        if self.images && facts.docker.is_none() {
+            return Err(Mismatch::Images);
         }
         Ok(())
     }
@@ -141,6 +158,6 @@ impl Needs {
 #[cfg(test)]
 impl Needs {
     pub(crate) fn default_for_tests() -> Self {
-        Self { pool: None, labels: std::collections::BTreeMap::new(), cores: 1 }
+        Self { pool: None, labels: std::collections::BTreeMap::new(), cores: 1, images: false }
     }
 }

@@ -90,17 +90,37 @@ impl Core {
         }
     }
 
-    /// Why nobody may run the job: the policy of every agent that could take it forbids it. None while there is one,
-    /// connected or away, that may allow it.
+    /// The agent's sensor may let nothing be measured there: what nobody else allows ends.
+    pub(crate) fn refused(&mut self, now: Now, agent: &AgentId, out: &mut Vec<Action>) {
+        if self.agents.get(agent).is_some_and(|agent| agent.refuses().is_some()) {
+            self.end_what_nobody_allows(now, out);
+        }
+    }
+
+    /// Ends the job if no agent allows it that could take it.
+    pub(crate) fn end_if_nobody_allows(&mut self, now: Now, id: JobId, out: &mut Vec<Action>) {
+        if let Some(why) = self.forbidden(id) {
+            self.finish(now, id, None, Outcome::Parked { why }, out);
+        }
+    }
+
+    /// Why nobody may run the job: the policy of every agent that could take it forbids it, or its sensor lets nothing be
+    /// measured. None while there is one, connected or away, that may allow it.
     fn forbidden(&self, id: JobId) -> Option<String> {
-        let job = self.jobs.get(&id).filter(|job| !job.declined_by.is_empty())?;
-        if self.fleet_known_at.is_some() {
+        let job = self.jobs.get(&id)?;
+        let nobody_minds =
+            job.declined_by.is_empty() && self.agents.values().all(|agent| agent.refuses().is_none());
+        if nobody_minds || self.fleet_known_at.is_some() {
             return None;
         }
         let needs = Needs::of(job.spec());
         let mut reasons = Vec::new();
         for agent in self.agents.values() {
             if agent.facts.as_ref().is_none_or(|facts| needs.matched_by(facts).is_err()) {
+                continue;
+            }
+            if let Some(why) = agent.refuses() {
+                reasons.push(format!("agent `{}`: {why}", agent.id));
                 continue;
             }
             match job.declined_by.get(&agent.id)? {

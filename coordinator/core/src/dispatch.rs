@@ -1,10 +1,12 @@
 //! Matching: which waiting job goes to which agent.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use darwin_shared::ids::{AgentId, AttemptId, JobId};
+use darwin_shared::probe::BoxWatch;
 use darwin_shared::state::{AttemptOutcome, AttemptRecord, JobState, LossCause, Outcome};
+use darwin_shared::void::VoidRounds;
 
 use crate::action::{Action, ToAgent};
 use crate::agent::Agent;
@@ -57,6 +59,7 @@ impl Core {
             return;
         };
         let Some(link) = entry.link else { return };
+        let tier = entry.facts.as_ref().map(|facts| facts.tier);
         let live = match Live::granted(&job.submitted.spec, agent.clone(), epoch, lost_at) {
             Ok(live) => live,
             Err(why) => {
@@ -72,6 +75,12 @@ impl Core {
             agent: agent.clone(),
             outcome: None,
             pairing: None,
+            tier,
+            images: BTreeMap::new(),
+            voids: VoidRounds::default(),
+            used: Vec::new(),
+            probes: BoxWatch::default(),
+            placement: String::new(),
         });
         job.record.state = JobState::Active;
         job.live = Some(Box::new(live));

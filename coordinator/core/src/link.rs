@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use darwin_shared::attempt::{AttemptEnd, AttemptEvent, AttemptUpdate};
-use darwin_shared::fleet::SensorReport;
+use darwin_shared::fleet::{AGENT_LABEL, SensorReport};
 use darwin_shared::ids::{AgentId, AttemptId, Epoch, JobId};
 use darwin_shared::round::RoundResult;
 use darwin_shared::spec::JobSpec;
@@ -17,7 +17,9 @@ use crate::state::Core;
 
 impl Core {
     pub(crate) fn link_up(&mut self, now: Now, link: LinkId, hello: Hello, out: &mut Vec<Action>) {
-        let Hello { agent: id, facts, sensor, attempts: held, offer } = hello;
+        let Hello { agent: id, mut facts, sensor, attempts: held, offer } = hello;
+        // So that a job can ask for this very box.
+        facts.labels.insert(AGENT_LABEL.to_owned(), id.to_string());
         if let Some(old) = self.agents.get(&id).and_then(|agent| agent.link) {
             self.links.remove(&old);
             let why = format!("agent {id} connected anew");
@@ -59,6 +61,7 @@ impl Core {
         });
         self.reconcile(now, link, &id, &wanted, out);
         self.offered(&id, offer);
+        self.refused(now, &id, out);
     }
 
     /// Whether this attempt is the one that its job has under way, at this agent.
@@ -175,7 +178,7 @@ impl Core {
         }
     }
 
-    pub(crate) fn sensed(&mut self, agent: &AgentId, report: SensorReport) {
+    pub(crate) fn sensed(&mut self, now: Now, agent: &AgentId, report: SensorReport, out: &mut Vec<Action>) {
         let Some(entry) = self.agents.get_mut(agent) else { return };
         let changed = entry.sensor.status != report.status;
         entry.sensor = report;
@@ -183,6 +186,7 @@ impl Core {
         if changed {
             self.ask_again(agent);
         }
+        self.refused(now, agent, out);
     }
 
     pub(crate) fn renewed(
@@ -236,10 +240,12 @@ impl Core {
                 live.phase = Phase::Staging;
             }
             AttemptEvent::Ready => live.phase = Phase::Ready,
-            AttemptEvent::Running { cpus, isolation } => {
+            AttemptEvent::Running { cpus, isolation, placement, voids } => {
                 live.phase = Phase::Running { round: live.rounds };
+                live.disturbed(voids);
                 live.cpus = cpus;
                 live.isolation = isolation;
+                live.placement = placement;
             }
             AttemptEvent::Ended(end) => {
                 self.ended(now, link, attempt, end, out);
@@ -369,8 +375,10 @@ impl Core {
             spec,
             agent: agent.clone(),
             pool: facts.pool.clone(),
+            tier: facts.tier,
             recorded_unix_ms: now.unix_ms,
             invocations: result.invocations,
+            probes: result.probes,
         })));
     }
 
@@ -392,6 +400,23 @@ impl Core {
                     self.lose(now, id, &LossCause::Box("it ended without a single round".to_owned()), out);
                 } else if let Some(outcome) = live.conclude(&spec) {
                     self.finish(now, id, Some(AttemptOutcome::Completed), outcome, out);
+                }
+            }
+            AttemptEnd::Disturbed { rounds, voids } => {
+                let Some(live) = self.jobs.get_mut(&id).and_then(|job| job.live.as_mut()) else { return };
+                live.phase = Phase::Reporting;
+                if live.rounds < rounds {
+                    let message = ToAgent::Replay { attempt, from_round: live.rounds };
+                    out.push(Action::Send { link, message });
+                    return;
+                }
+                let why = format!("it did not come to rest: {voids}");
+                live.disturbed(voids);
+                match live.give_up() {
+                    Some(outcome) => {
+                        self.finish(now, id, Some(AttemptOutcome::Completed), outcome, out);
+                    }
+                    None => self.lose(now, id, &LossCause::Box(why), out),
                 }
             }
             AttemptEnd::Failed(failure) => {

@@ -6,9 +6,12 @@ use std::time::Duration;
 use darwin_gate::mser::WarmUps;
 use darwin_gate::{Block, EndOfData, Gate, Observation, Order, SeriesKey, Step, Verdict, order};
 use darwin_shared::ids::{AgentId, Epoch};
+use darwin_shared::probe::BoxWatch;
 use darwin_shared::round::{Pairing, RoundResult};
 use darwin_shared::spec::{Arm, JobSpec, Work};
 use darwin_shared::state::{MeasuredSeries, Outcome, Phase};
+use darwin_shared::used::UseTally;
+use darwin_shared::void::VoidRounds;
 use thiserror::Error;
 
 /// Series that one job may have; a suite of 10,000 benches with a dozen metrics fits.
@@ -74,6 +77,8 @@ pub struct Live {
     pub cpus: String,
     /// The isolation that took effect, once it did.
     pub isolation: String,
+    /// What was read back of its benches and done for them.
+    pub placement: String,
     /// When it is taken for lost if nothing is heard of it.
     pub lost_at: Duration,
     /// Invocations started, by its last renewal.
@@ -86,6 +91,16 @@ pub struct Live {
     pub next_look: u32,
     /// How the pairs are run, by the newest round that told.
     pub pairing: Option<Pairing>,
+    /// The images that the benches run in, by the newest round; empty for processes.
+    pub images: BTreeMap<Arm, String>,
+    /// What the processes used.
+    pub used: UseTally,
+    /// What probes saw of the box.
+    pub probes: BoxWatch,
+    /// Void measurements of the rounds that are folded in.
+    voids: VoidRounds,
+    /// Void measurements of the round in progress, by the newest word of it.
+    disturbed: VoidRounds,
     /// What the rounds told of their warm-up.
     warm_ups: WarmUps,
     sink: Sink,
@@ -105,11 +120,11 @@ impl Live {
                     .map_err(|e| FoldError::Values(e.to_string()))?;
                 Sink::Gate(Box::new(gate))
             }
-            Work::Measure { .. } => Sink::Columns(BTreeMap::new()),
+            Work::Measure { .. } | Work::Probe { .. } => Sink::Columns(BTreeMap::new()),
         };
         let next_look = match &spec.work {
             Work::Compare { .. } => spec.policy.looks.first().copied().unwrap_or(0),
-            Work::Measure { .. } => 0,
+            Work::Measure { .. } | Work::Probe { .. } => 0,
         };
         Ok(Self {
             agent,
@@ -117,12 +132,18 @@ impl Live {
             phase: Phase::Granted,
             cpus: String::new(),
             isolation: String::new(),
+            placement: String::new(),
             lost_at,
             invocations: 0,
             rounds: 0,
             progress: String::new(),
             next_look,
             pairing: None,
+            images: BTreeMap::new(),
+            voids: VoidRounds::default(),
+            disturbed: VoidRounds::default(),
+            used: UseTally::default(),
+            probes: BoxWatch::default(),
             warm_ups: WarmUps::default(),
             sink,
         })
@@ -150,16 +171,72 @@ impl Live {
             }
         };
         self.warm_ups.add_round(&result.warm_ups);
+        for invocation in &result.invocations {
+            self.used.add(invocation.arm, &invocation.usage);
+        }
         if let Folded::Decided(verdict) = &mut folded {
             verdict.notes.extend(self.warm_ups.notes());
+            verdict.notes.extend(self.used.notes(&spec.policy));
             self.sink = Sink::Decided;
+        }
+        for invocation in &result.invocations {
+            if let Some(image) = &invocation.image {
+                self.images.insert(invocation.arm, image.clone());
+            }
         }
         if result.pairing.is_some() {
             self.pairing.clone_from(&result.pairing);
         }
+        self.probes.add(&result.probes);
+        // It tells all of its own, whatever was told of it before.
+        self.voids.merge(result.voids.clone());
+        self.disturbed = VoidRounds::default();
         self.rounds += 1;
         self.phase = Phase::Running { round: self.rounds };
         Ok(folded)
+    }
+
+    /// Void measurements of the round in progress, which tells them again once it is measured.
+    pub fn disturbed(&mut self, voids: VoidRounds) {
+        self.disturbed = voids;
+    }
+
+    /// The isolation that took effect and what was read back of the benches, in a line; empty before that was told.
+    pub fn placed(&self) -> String {
+        match (self.isolation.as_str(), self.placement.as_str()) {
+            ("", _) => String::new(),
+            (isolation, "") => isolation.to_owned(),
+            (isolation, placement) => format!("{isolation}: {placement}"),
+        }
+    }
+
+    /// All void measurements so far.
+    pub fn all_voids(&self) -> VoidRounds {
+        let mut all = self.voids.clone();
+        all.merge(self.disturbed.clone());
+        all
+    }
+
+    /// What the job comes to if the box did not come to rest; none if nothing came of it.
+    ///
+    /// That does not depend on what was measured: the rounds that count are judged, if few enough were void.
+    pub fn give_up(&self) -> Option<Outcome> {
+        match &self.sink {
+            Sink::Gate(gate) => {
+                let voids = self.all_voids();
+                let voided = voids.by_the_box();
+                let mut verdict =
+                    gate.finish(EndOfData::Disturbed { voided, of: self.rounds.saturating_add(voided) });
+                verdict.notes.extend(self.warm_ups.notes());
+                verdict
+                    .notes
+                    .push(format!("no more rounds were measured, for the box did not come to rest: {voids}"));
+                Some(Outcome::Judged(Box::new(verdict)))
+            }
+            Sink::Decided => None,
+            Sink::Columns(_) if self.rounds == 0 => None,
+            Sink::Columns(columns) => Some(Outcome::Measured(columns.iter().map(summed_up).collect())),
+        }
     }
 
     /// What the job comes to when no more rounds will come: by their number, or because time ran out.
@@ -173,6 +250,7 @@ impl Live {
                 };
                 let mut verdict = gate.finish(why);
                 verdict.notes.extend(self.warm_ups.notes());
+                verdict.notes.extend(self.used.notes(&spec.policy));
                 Some(Outcome::Judged(Box::new(verdict)))
             }
             Sink::Decided => None,

@@ -82,7 +82,7 @@ impl Core {
             FromAgent::Renew(attempts) => self.renewed(now, link, &agent, &attempts, out),
             FromAgent::Update(update) => self.updated(now, link, &agent, update, out),
             FromAgent::Round(result) => self.round_came(now, link, &agent, *result, out),
-            FromAgent::Sensor(report) => self.sensed(&agent, report),
+            FromAgent::Sensor(report) => self.sensed(now, &agent, report, out),
         }
     }
 
@@ -169,6 +169,11 @@ impl Core {
         let Some(live) = job.live.take() else { return };
         if let Some(record) = job.record.attempts.last_mut() {
             record.pairing.clone_from(&live.pairing);
+            record.placement = live.placed();
+            record.used = live.used.sum_up();
+            record.images.clone_from(&live.images);
+            record.voids = live.all_voids();
+            record.probes.clone_from(&live.probes);
         }
         self.lost_timers.remove(&(live.lost_at, id));
         self.queue.attempt_ended(&job.submitted.spec.project);

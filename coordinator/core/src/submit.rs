@@ -68,6 +68,7 @@ impl Core {
             self.requests.insert(request_id, id);
         }
         self.enqueue(now, id);
+        self.end_if_nobody_allows(now, id, out);
     }
 
     pub(crate) fn cancel(&mut self, now: Now, caller: Caller, id: JobId, by: String, out: &mut Vec<Action>) {

@@ -112,6 +112,10 @@ impl Core {
             }
             Some(Mismatch::Label(label)) => format!("no agent has the wanted value of label `{label}`"),
             Some(Mismatch::Cores) => format!("no agent leases out {} whole core(s)", needs.cores()),
+            Some(Mismatch::Images) => {
+                "no agent runs images: `[docker] enabled = true` in an agent.toml lets a box with a Docker daemon do so"
+                    .to_owned()
+            }
         }
     }
 

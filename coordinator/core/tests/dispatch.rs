@@ -2,6 +2,7 @@
 
 mod bench;
 mod declining;
+mod voids;
 
 use bench::Bench;
 use bench::jobs::{self, Shape, facts, spec};

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use darwin_coordinator_core::{Answer, RestoredJob};
 use darwin_proto::v1;
 use darwin_shared::ids::JobId;
+use darwin_shared::image::Image;
 use darwin_shared::spec::{JobSpec, Source};
 use darwin_shared::state::{JobState, Outcome};
 use futures::{Stream, StreamExt};
@@ -83,8 +84,11 @@ impl JobsService {
             )));
         }
         for (_, variant) in spec.work.variants() {
-            if let Source::Tree(digest) = variant.source {
-                self.artifacts.check(digest, &variant.label).await?;
+            match variant.source {
+                Source::Tree(digest) | Source::Image(Image::Archive(digest)) => {
+                    self.artifacts.check(digest, &variant.label).await?;
+                }
+                Source::Path(_) | Source::Image(Image::Named(_)) | Source::Nothing => {}
             }
         }
         Ok(())

@@ -1,19 +1,26 @@
 //! The service of past verdicts and of history.
 
+use std::collections::BTreeMap;
+
 use darwin_coordinator_core::RestoredJob;
-use darwin_proto::v1;
+use darwin_proto::{MAX_MESSAGE_BYTES, v1};
+use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::jobs::verdict_of;
 use super::status::{ToStatus, job_id};
 use crate::handle::Handle;
 use crate::stores::{
-    ArchiveReader, CalibratedSeries, CalibrationQuery, HistoryPoint, HistoryQuery, Kind, RecordError,
-    decode_job,
+    ArchiveReader, ArchivedProbe, CalibratedSeries, CalibrationQuery, HistoryPoint, HistoryQuery, Kind,
+    ProbeQuery, RecordError, decode_job,
 };
 
+/// What a message takes around each of its parts.
+const MESSAGE_HEAD_BYTES: usize = 16;
 /// Points in an answer unless asked otherwise.
 const POINTS: u32 = 1_000;
+/// Probes in an answer unless asked otherwise.
+const PROBES: u32 = 20;
 /// Calibrations in an answer unless asked otherwise.
 const CALIBRATIONS: u32 = 1_000;
 
@@ -39,7 +46,25 @@ fn answer(job: &RestoredJob) -> Option<v1::GetVerdictResponse> {
         challenger: label(1),
         agent: job.record.attempts.last().map_or_else(String::new, |attempt| attempt.agent.to_string()),
         finished_unix_ms: job.record.finished_unix_ms,
+        tier: job
+            .record
+            .attempts
+            .last()
+            .and_then(|attempt| attempt.tier)
+            .map(|tier| tier.to_string())
+            .unwrap_or_default(),
     })
+}
+
+impl VerdictsService {
+    /// The tier of every agent that has said what it is.
+    async fn tiers(&self) -> Result<BTreeMap<String, String>, Status> {
+        let tiers = self.handle.query(|core, _, _| {
+            let told = core.agents().filter_map(|agent| Some((agent, agent.facts.as_ref()?)));
+            told.map(|(agent, facts)| (agent.id.to_string(), facts.tier.to_string())).collect()
+        });
+        tiers.await.map_err(|e| e.to_status())
+    }
 }
 
 fn point(point: HistoryPoint) -> v1::HistoryPoint {
@@ -56,11 +81,18 @@ fn point(point: HistoryPoint) -> v1::HistoryPoint {
         samples: point.samples,
         agent: point.agent,
         recorded_unix_ms: point.recorded_unix_ms,
+        tier: point.tier,
     }
 }
 
+fn probe(archived: ArchivedProbe) -> v1::ArchivedProbe {
+    let ArchivedProbe { agent, pool, job, attempt, round, recorded_unix_ms, probe } = archived;
+    let probe = Some(v1::BoxProbe::from(&probe));
+    v1::ArchivedProbe { agent, pool, job_id: job, attempt, round, recorded_unix_ms, probe }
+}
+
 fn calibration(calibrated: CalibratedSeries) -> v1::Calibration {
-    let CalibratedSeries { agent, project, suite, series, gated, job, calibration } = calibrated;
+    let CalibratedSeries { agent, tier, project, suite, series, gated, job, calibration } = calibrated;
     v1::Calibration {
         agent,
         project,
@@ -77,6 +109,7 @@ fn calibration(calibrated: CalibratedSeries) -> v1::Calibration {
         measured_unix_ms: calibration.measured_unix_ms,
         fingerprint: calibration.fingerprint,
         job_id: job,
+        tier,
     }
 }
 
@@ -125,6 +158,26 @@ impl v1::verdicts_server::Verdicts for VerdictsService {
         Ok(Response::new(v1::HistoryResponse { points: points.into_iter().map(point).collect() }))
     }
 
+    async fn probes(
+        &self,
+        request: Request<v1::ProbesRequest>,
+    ) -> Result<Response<v1::ProbesResponse>, Status> {
+        let v1::ProbesRequest { agent, pool, job_id: job, jobs_only, limit } = request.into_inner();
+        let query =
+            ProbeQuery { agent, pool, job, jobs_only, limit: if limit == 0 { PROBES } else { limit } };
+        let archive = self.archive.clone();
+        let found = tokio::task::spawn_blocking(move || archive.probes(&query))
+            .await
+            .map_err(|e| Status::internal(e.to_string()))?
+            .map_err(|e| e.to_status())?;
+        let mut size_bytes = 0;
+        let told = found.into_iter().map(probe).take_while(|probe| {
+            size_bytes += probe.encoded_len() + MESSAGE_HEAD_BYTES;
+            size_bytes <= MAX_MESSAGE_BYTES
+        });
+        Ok(Response::new(v1::ProbesResponse { probes: told.collect() }))
+    }
+
     async fn calibrations(
         &self,
         request: Request<v1::CalibrationsRequest>,
@@ -144,7 +197,11 @@ impl v1::verdicts_server::Verdicts for VerdictsService {
             evidence: found.audit.evidence(),
             alarm: found.audit.alarms(),
         };
-        let calibrations = found.series.into_iter().map(calibration).collect();
+        // What a box was good for in another tier says nothing of it now.
+        let tiers = self.tiers().await?;
+        let is_of_now =
+            |series: &CalibratedSeries| tiers.get(&series.agent).is_none_or(|tier| *tier == series.tier);
+        let calibrations = found.series.into_iter().filter(is_of_now).map(calibration).collect();
         Ok(Response::new(v1::CalibrationsResponse { calibrations, audit: Some(audit) }))
     }
 }

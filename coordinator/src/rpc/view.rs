@@ -3,11 +3,11 @@
 use darwin_coordinator_core::agent::Agent;
 use darwin_coordinator_core::job::Job;
 use darwin_coordinator_core::{Core, Now, RestoredJob, ToAgent};
-use darwin_proto::convert::duration_to_wire;
+use darwin_proto::convert::{duration_to_wire, voids_to_wire};
 use darwin_proto::v1;
 use darwin_shared::ids::Epoch;
 use darwin_shared::report::in_a_line;
-use darwin_shared::spec::JobSpec;
+use darwin_shared::spec::{Arm, JobSpec};
 use darwin_shared::state::{AttemptOutcome, AttemptRecord, JobState, Outcome};
 
 fn small(number: usize) -> u32 {
@@ -27,6 +27,7 @@ pub(crate) fn job(core: &Core, job: &Job) -> v1::Job {
         gate: live.progress.clone(),
         cpus: live.cpus.clone(),
         agent: live.agent.to_string(),
+        voids: voids_to_wire(live.all_voids()),
     });
     seen
 }
@@ -58,6 +59,7 @@ pub(crate) fn stored_job(job: &RestoredJob) -> v1::Job {
 }
 
 fn attempt(record: &AttemptRecord) -> v1::Attempt {
+    let image = |arm| record.images.get(&arm).cloned().unwrap_or_default();
     v1::Attempt {
         number: record.number,
         epoch: Some(record.epoch.into()),
@@ -70,6 +72,13 @@ fn attempt(record: &AttemptRecord) -> v1::Attempt {
             Some(AttemptOutcome::Cancelled) => "cancelled".to_owned(),
         },
         plan: record.pairing.as_ref().map(ToString::to_string).unwrap_or_default(),
+        tier: record.tier.map(|tier| tier.to_string()).unwrap_or_default(),
+        baseline_image: image(Arm::Baseline),
+        challenger_image: image(Arm::Challenger),
+        voids: voids_to_wire(record.voids.clone()),
+        used: record.used.iter().cloned().map(v1::Used::from).collect(),
+        probes: record.probes.line().unwrap_or_default(),
+        placement: record.placement.clone(),
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use darwin_coordinator_core::action::ArchiveRound;
 use darwin_gate::audit::Audit;
 use darwin_gate::{Calibration, SeriesKey, Verdict};
+use darwin_shared::fleet::Tier;
 use darwin_shared::ids::{AgentId, AttemptId};
+use darwin_shared::probe::RoundProbe;
 use darwin_shared::spec::{Arm, JobSpec};
 use thiserror::Error;
 
@@ -13,6 +15,11 @@ use thiserror::Error;
 pub(super) const POINTS_MAX: u32 = 10_000;
 /// The most calibrations that one question gives: they fit one message.
 pub(super) const CALIBRATIONS_MAX: u32 = 5_000;
+
+/// Probes that are kept of each box and kind; older ones go.
+pub(super) const PROBES_KEPT: u32 = 1_000;
+/// The most probes that one question gives.
+pub(super) const PROBES_MAX: u32 = 1_000;
 
 /// Why the archive cannot be read or written. Verdicts do not depend on it.
 #[derive(Debug, Error)]
@@ -68,6 +75,8 @@ pub struct HistoryPoint {
     pub samples: u64,
     /// Who measured.
     pub agent: String,
+    /// The word for what the agent's numbers were good for.
+    pub tier: String,
     /// When, in milliseconds since 1970.
     pub recorded_unix_ms: u64,
 }
@@ -81,6 +90,8 @@ pub struct AaJob {
     pub spec: Arc<JobSpec>,
     /// Who measured.
     pub agent: AgentId,
+    /// What the agent's numbers were good for.
+    pub tier: Tier,
     /// What the agent's box is, in words.
     pub fingerprint: String,
     /// What the gate said.
@@ -102,11 +113,13 @@ pub struct CalibrationQuery {
     pub limit: u32,
 }
 
-/// How noisy one series is on one box.
+/// How noisy one series is on one box of one tier.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CalibratedSeries {
     /// The agent that measured.
     pub agent: String,
+    /// The word for what its numbers were good for.
+    pub tier: String,
     /// The project.
     pub project: String,
     /// The suite.
@@ -124,10 +137,44 @@ pub struct CalibratedSeries {
 /// What pairs of the same code say.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Calibrations {
-    /// By project, suite, agent, bench and metric.
+    /// By project, suite, agent, tier, bench and metric.
     pub series: Vec<CalibratedSeries>,
     /// How often the gate was wrong about them, of all projects together.
     pub audit: Audit,
+}
+
+/// Which probes are wanted; what is empty is any.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProbeQuery {
+    /// The agent.
+    pub agent: String,
+    /// The pool.
+    pub pool: String,
+    /// The job.
+    pub job: String,
+    /// Whether to leave out those that were made around the rounds of other jobs.
+    pub jobs_only: bool,
+    /// The newest so many, at most 1,000.
+    pub limit: u32,
+}
+
+/// A probe with where and when it was made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ArchivedProbe {
+    /// The agent on whose box.
+    pub agent: String,
+    /// The agent's pool.
+    pub pool: String,
+    /// The job that made it.
+    pub job: String,
+    /// The attempt's number.
+    pub attempt: u32,
+    /// The round, counted from 0.
+    pub round: u32,
+    /// When it came in, in milliseconds since 1970.
+    pub recorded_unix_ms: u64,
+    /// What it saw.
+    pub probe: RoundProbe,
 }
 
 /// What was measured.
@@ -136,11 +183,14 @@ pub trait Archive: Send {
     fn put(&mut self, rounds: &[ArchiveRound]) -> Result<(), ArchiveError>;
 
     /// Puts an A/A verdict in, whose rounds are there, and if the job was a calibration what its pairs say in place of what
-    /// was known of that suite on that box. The same job may come more than once and counts once.
+    /// was known of that suite on that box in that tier. The same job may come more than once and counts once.
     fn put_aa(&mut self, job: &AaJob) -> Result<(), ArchiveError>;
 
     /// How noisy the boxes are, and how often the gate was wrong.
     fn calibrations(&mut self, query: &CalibrationQuery) -> Result<Calibrations, ArchiveError>;
+
+    /// The newest probes, the newest first. They come in with their rounds; of each box the newest thousand of a kind stay.
+    fn probes(&mut self, query: &ProbeQuery) -> Result<Vec<ArchivedProbe>, ArchiveError>;
 
     /// A line over time, oldest first.
     fn history(&mut self, query: &HistoryQuery) -> Result<Vec<HistoryPoint>, ArchiveError>;

@@ -6,17 +6,18 @@ use darwin_coordinator_core::action::ArchiveRound;
 use darwin_gate::audit::{AaVerdict, Audit};
 use darwin_gate::{Calibration, Observation, SeriesKey};
 use darwin_shared::ids::{AttemptId, JobId};
+use darwin_shared::probe::ProbeMoment;
 use darwin_shared::spec::Arm;
 
 use super::archive::{
-    AaJob, Archive, ArchiveError, CALIBRATIONS_MAX, CalibratedSeries, CalibrationQuery, Calibrations,
-    HistoryPoint, HistoryQuery, POINTS_MAX,
+    AaJob, Archive, ArchiveError, ArchivedProbe, CALIBRATIONS_MAX, CalibratedSeries, CalibrationQuery,
+    Calibrations, HistoryPoint, HistoryQuery, POINTS_MAX, PROBES_KEPT, PROBES_MAX, ProbeQuery,
 };
 use super::archive_calibrations::{Seen, pairs, put_into, replayed};
 use super::archive_sqlite::arm_number;
 
-/// A project, a suite and an agent.
-type Place = (String, String, String);
+/// A project, a suite, an agent and its tier.
+type Place = (String, String, String, String);
 
 /// One invocation with what every point of it shares.
 #[derive(Debug, Clone)]
@@ -37,6 +38,8 @@ pub struct MemoryArchive {
     kept: Vec<Kept>,
     known: BTreeSet<(AttemptId, u32, u8)>,
     calibrations: BTreeMap<Place, BTreeMap<SeriesKey, CalibratedSeries>>,
+    /// In the order in which they came.
+    probes: Vec<ArchivedProbe>,
     verdicts: Vec<AaVerdict>,
     audited: BTreeSet<JobId>,
 }
@@ -55,6 +58,33 @@ impl MemoryArchive {
         seen
     }
 
+    fn put_probes(&mut self, round: &ArchiveRound) {
+        let job = round.attempt.job.to_string();
+        for probe in &round.probes {
+            let key = (&job, round.attempt.number, round.round, probe.moment);
+            if self.probes.iter().any(|kept| (&kept.job, kept.attempt, kept.round, kept.probe.moment) == key)
+            {
+                continue;
+            }
+            let agent = round.agent.to_string();
+            let is_kin = |kept: &ArchivedProbe| kept.agent == agent && kept.probe.moment == probe.moment;
+            if self.probes.iter().filter(|kept| is_kin(kept)).count() >= PROBES_KEPT as usize
+                && let Some(oldest) = self.probes.iter().position(is_kin)
+            {
+                self.probes.remove(oldest);
+            }
+            self.probes.push(ArchivedProbe {
+                agent,
+                pool: round.pool.to_string(),
+                job: job.clone(),
+                attempt: round.attempt.number,
+                round: round.round,
+                recorded_unix_ms: round.recorded_unix_ms,
+                probe: probe.clone(),
+            });
+        }
+    }
+
     fn calibrate(&mut self, job: &AaJob) -> Option<AaVerdict> {
         let (mut blocks, mut known) = (BTreeMap::new(), BTreeMap::new());
         for finding in &job.verdict.findings {
@@ -67,6 +97,7 @@ impl MemoryArchive {
             if let Some(calibration) = calibration {
                 let series = CalibratedSeries {
                     agent: job.agent.to_string(),
+                    tier: job.tier.to_string(),
                     project: job.spec.project.to_string(),
                     suite: job.spec.suite.to_string(),
                     series: finding.series.clone(),
@@ -77,8 +108,8 @@ impl MemoryArchive {
                 known.insert(finding.series.clone(), series);
             }
         }
-        self.calibrations
-            .insert((job.spec.project.to_string(), job.spec.suite.to_string(), job.agent.to_string()), known);
+        let (project, suite) = (job.spec.project.to_string(), job.spec.suite.to_string());
+        self.calibrations.insert((project, suite, job.agent.to_string(), job.tier.to_string()), known);
         replayed(job, &blocks)
     }
 }
@@ -88,7 +119,7 @@ fn is_wanted(wanted: &str, word: &str) -> bool {
 }
 
 fn points_of(kept: &Kept, query: &HistoryQuery) -> Vec<HistoryPoint> {
-    let (project, suite, agent) = &kept.place;
+    let (project, suite, agent, tier) = &kept.place;
     if *project != query.project || *suite != query.suite {
         return Vec::new();
     }
@@ -107,6 +138,7 @@ fn points_of(kept: &Kept, query: &HistoryQuery) -> Vec<HistoryPoint> {
             unit: observation.unit.word().to_owned(),
             samples: observation.samples,
             agent: agent.clone(),
+            tier: tier.clone(),
             recorded_unix_ms: kept.recorded_unix_ms,
         })
         .filter(|point| is_wanted(&query.bench, &point.bench) && is_wanted(&query.metric, &point.metric))
@@ -118,6 +150,7 @@ fn points_of(kept: &Kept, query: &HistoryQuery) -> Vec<HistoryPoint> {
 impl Archive for MemoryArchive {
     fn put(&mut self, rounds: &[ArchiveRound]) -> Result<(), ArchiveError> {
         for round in rounds {
+            self.put_probes(round);
             let variants = round.spec.work.variants();
             for invocation in &round.invocations {
                 if !self.known.insert((round.attempt, round.round, arm_number(invocation.arm))) {
@@ -132,6 +165,7 @@ impl Archive for MemoryArchive {
                         round.spec.project.to_string(),
                         round.spec.suite.to_string(),
                         round.agent.to_string(),
+                        round.tier.to_string(),
                     ),
                     variant: variant.map_or_else(String::new, |(_, variant)| variant.label.clone()),
                     recorded_unix_ms: round.recorded_unix_ms,
@@ -157,17 +191,29 @@ impl Archive for MemoryArchive {
 
     fn calibrations(&mut self, query: &CalibrationQuery) -> Result<Calibrations, ArchiveError> {
         let CalibrationQuery { project, suite, agent, limit } = query;
-        let wanted = self.calibrations.iter().filter(|((of, in_suite, by), _)| {
+        let wanted = self.calibrations.iter().filter(|((of, in_suite, by, _), _)| {
             is_wanted(project, of) && is_wanted(suite, in_suite) && is_wanted(agent, by)
         });
-        // The map's order is that of projects, suites, agents and series; a sort by less than all keeps it.
+        // The map's order is that of projects, suites, agents, tiers and series; a sort by less than all keeps it.
         let mut series: Vec<CalibratedSeries> =
             wanted.flat_map(|(_, series)| series.values().cloned()).collect();
         series.sort_by_key(|series| !series.gated);
         series.truncate((*limit).clamp(1, CALIBRATIONS_MAX) as usize);
-        let place = |c: &CalibratedSeries| (c.project.clone(), c.suite.clone(), c.agent.clone());
+        let place =
+            |c: &CalibratedSeries| (c.project.clone(), c.suite.clone(), c.agent.clone(), c.tier.clone());
         series.sort_by(|a, b| place(a).cmp(&place(b)).then_with(|| a.series.cmp(&b.series)));
         Ok(Calibrations { series, audit: Audit::of(self.verdicts.iter().copied()) })
+    }
+
+    fn probes(&mut self, query: &ProbeQuery) -> Result<Vec<ArchivedProbe>, ArchiveError> {
+        let ProbeQuery { agent, pool, job, jobs_only, limit } = query;
+        let wanted = self.probes.iter().rev().filter(|kept| {
+            is_wanted(agent, &kept.agent)
+                && is_wanted(pool, &kept.pool)
+                && is_wanted(job, &kept.job)
+                && (!jobs_only || kept.probe.moment == ProbeMoment::Job)
+        });
+        Ok(wanted.take((*limit).clamp(1, PROBES_MAX) as usize).cloned().collect())
     }
 
     fn history(&mut self, query: &HistoryQuery) -> Result<Vec<HistoryPoint>, ArchiveError> {

@@ -9,9 +9,10 @@ use darwin_shared::spec::{Arm, JobSpec};
 use rusqlite::{Connection, Row, Transaction, params};
 
 use super::archive::{
-    AaJob, Archive, ArchiveError, CalibrationQuery, Calibrations, HistoryPoint, HistoryQuery, POINTS_MAX,
+    AaJob, Archive, ArchiveError, ArchivedProbe, CalibrationQuery, Calibrations, HistoryPoint, HistoryQuery,
+    POINTS_MAX, ProbeQuery,
 };
-use super::archive_calibrations;
+use super::{archive_calibrations, archive_probes, archive_tiers, archive_usage};
 
 const CREATE: &str = "
     CREATE TABLE IF NOT EXISTS suite (
@@ -38,6 +39,7 @@ const CREATE: &str = "
         voluntary_switches   INTEGER NOT NULL,
         involuntary_switches INTEGER NOT NULL,
         samples_digest    TEXT,
+        tier              TEXT    NOT NULL DEFAULT 'dev',
         UNIQUE (job, attempt, round, arm)
     );
     CREATE TABLE IF NOT EXISTS observation (
@@ -68,6 +70,9 @@ impl SqliteArchive {
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.execute_batch(CREATE)?;
         connection.execute_batch(archive_calibrations::CREATE)?;
+        connection.execute_batch(archive_probes::CREATE)?;
+        connection.execute_batch(archive_usage::CREATE)?;
+        archive_tiers::migrate(&connection)?;
         Ok(Self { connection })
     }
 }
@@ -100,7 +105,7 @@ fn put_round(transaction: &Transaction<'_>, round: &ArchiveRound) -> Result<(), 
     for invocation in &round.invocations {
         put_invocation(transaction, suite, round, invocation)?;
     }
-    Ok(())
+    archive_probes::put(transaction, round)
 }
 
 fn put_invocation(
@@ -119,8 +124,8 @@ fn put_invocation(
     let inserted = transaction
         .prepare_cached(
             "INSERT OR IGNORE INTO invocation (job, attempt, round, arm, suite, variant, agent, pool, recorded_unix_ms,
-                wall_ns, user_ns, system_ns, peak_rss_bytes, voluntary_switches, involuntary_switches, samples_digest)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+                wall_ns, user_ns, system_ns, peak_rss_bytes, voluntary_switches, involuntary_switches, samples_digest, tier)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
         )?
         .execute(params![
             round.attempt.job.to_string(),
@@ -139,11 +144,13 @@ fn put_invocation(
             as_i64(invocation.usage.voluntary_switches),
             as_i64(invocation.usage.involuntary_switches),
             invocation.samples.map(|digest| digest.to_string()),
+            round.tier.as_str(),
         ])?;
     if inserted == 0 {
         return Ok(());
     }
     let id = transaction.last_insert_rowid();
+    archive_usage::put(transaction, id, &invocation.usage)?;
     let mut insert = transaction.prepare_cached(
         "INSERT OR IGNORE INTO observation (suite, bench, metric, invocation, value, unit, samples, evidence)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
@@ -179,6 +186,7 @@ fn point(row: &Row<'_>) -> rusqlite::Result<HistoryPoint> {
         samples: row.get::<_, i64>(9)?.unsigned_abs(),
         agent: row.get(10)?,
         recorded_unix_ms: row.get::<_, i64>(11)?.unsigned_abs(),
+        tier: row.get(12)?,
     })
 }
 
@@ -203,11 +211,15 @@ impl Archive for SqliteArchive {
         archive_calibrations::get(&self.connection, query)
     }
 
+    fn probes(&mut self, query: &ProbeQuery) -> Result<Vec<ArchivedProbe>, ArchiveError> {
+        archive_probes::get(&self.connection, query)
+    }
+
     fn history(&mut self, query: &HistoryQuery) -> Result<Vec<HistoryPoint>, ArchiveError> {
         let limit = query.limit.clamp(1, POINTS_MAX);
         let mut statement = self.connection.prepare_cached(
             "SELECT i.job, i.attempt, i.round, i.arm, i.variant, o.bench, o.metric, o.value, o.unit, o.samples,
-                    i.agent, i.recorded_unix_ms
+                    i.agent, i.recorded_unix_ms, i.tier
              FROM suite s
              JOIN observation o ON o.suite = s.id AND (?3 = '' OR o.bench = ?3) AND (?4 = '' OR o.metric = ?4)
              JOIN invocation i ON i.id = o.invocation

@@ -8,7 +8,8 @@ use tokio::sync::mpsc;
 use tracing::{error, warn};
 
 use super::archive::{
-    AaJob, Archive, ArchiveError, CalibrationQuery, Calibrations, HistoryPoint, HistoryQuery,
+    AaJob, Archive, ArchiveError, ArchivedProbe, CalibrationQuery, Calibrations, HistoryPoint, HistoryQuery,
+    ProbeQuery,
 };
 
 /// Rounds that may wait to be written: 64 MiB at 4 KiB a round. Beyond it, rounds are dropped and counted, never waited
@@ -117,6 +118,11 @@ impl ArchiveReader {
     /// How noisy the boxes are; blocks on the disk.
     pub fn calibrations(&self, query: &CalibrationQuery) -> Result<Calibrations, ArchiveError> {
         self.archive.lock().map_err(|_| ArchiveError::Stopped)?.calibrations(query)
+    }
+
+    /// What probes saw of the boxes; blocks on the disk.
+    pub fn probes(&self, query: &ProbeQuery) -> Result<Vec<ArchivedProbe>, ArchiveError> {
+        self.archive.lock().map_err(|_| ArchiveError::Stopped)?.probes(query)
     }
 
     /// A line over time; blocks on the disk.

@@ -6,7 +6,10 @@
 mod archive;
 mod archive_calibrations;
 mod archive_memory;
+mod archive_probes;
 mod archive_sqlite;
+mod archive_tiers;
+mod archive_usage;
 mod archive_writer;
 mod blobs;
 mod blobs_folder;
@@ -17,8 +20,8 @@ mod ledger_sqlite;
 mod records;
 
 pub use archive::{
-    AaJob, Archive, ArchiveError, CalibratedSeries, CalibrationQuery, Calibrations, HistoryPoint,
-    HistoryQuery,
+    AaJob, Archive, ArchiveError, ArchivedProbe, CalibratedSeries, CalibrationQuery, Calibrations,
+    HistoryPoint, HistoryQuery, ProbeQuery,
 };
 pub use archive_memory::MemoryArchive;
 pub use archive_sqlite::SqliteArchive;

@@ -9,7 +9,9 @@ use darwin_coordinator::stores::{
 };
 use darwin_coordinator_core::action::ArchiveRound;
 use darwin_gate::{Metric, SeriesKey};
+use darwin_shared::fleet::Tier;
 use darwin_shared::ids::{AgentId, AttemptId, Epoch, JobId, PoolName};
+use darwin_shared::usage::{Count, Counters, Uncounted, Usage};
 
 use crate::support::compare;
 use crate::support::jobs::{self, Shape};
@@ -24,7 +26,9 @@ fn round(job: u64, number: u32) -> ArchiveRound {
         spec: Arc::new(spec),
         agent: AgentId::new("box").expect("a name"),
         pool: PoolName::new("pool").expect("a name"),
+        tier: Tier::Shielded,
         recorded_unix_ms: 1_764_000_000_000 + u64::from(number),
+        probes: vec![],
     }
 }
 
@@ -159,6 +163,7 @@ fn aa(job: u64, agent: &str, pairs: u32) -> (AaJob, Vec<ArchiveRound>) {
         verdict: Box::new(jobs::expected_verdict(&spec)),
         spec,
         agent,
+        tier: Tier::Shielded,
         fingerprint: "a box".to_owned(),
         finished_unix_ms: 1_764_000_001_000,
     };
@@ -186,6 +191,28 @@ fn calibrations_are_of_the_newest_job_of_each_suite_and_box_and_count_once() {
         assert!(archive.calibrations(&of("nobody")).unwrap().series.is_empty());
         let first = CalibrationQuery { limit: 0, ..every };
         assert_eq!(archive.calibrations(&first).unwrap().series, known.series[..1]);
+    });
+}
+
+#[test]
+fn a_box_in_another_tier_has_calibrations_and_points_of_their_own() {
+    each(|archive| {
+        for (job, tier) in [(1, Tier::Shielded), (2, Tier::Dev), (3, Tier::Dev)] {
+            let (aa, mut rounds) = aa(job, "box", 20);
+            for round in &mut rounds {
+                round.tier = tier;
+            }
+            archive.put(&rounds).unwrap();
+            archive.put_aa(&AaJob { tier, ..aa }).unwrap();
+        }
+        let every = CalibrationQuery { limit: 100, ..CalibrationQuery::default() };
+        let known = archive.calibrations(&every).unwrap().series;
+        let told: Vec<(&str, &str)> =
+            known.iter().map(|series| (series.agent.as_str(), series.tier.as_str())).collect();
+        assert_eq!(told, [("box", "dev"), ("box", "shielded")]);
+        let points = archive.history(&query(1_000)).unwrap();
+        let of = |tier: &str| points.iter().filter(|point| point.tier == tier).count();
+        assert_eq!((of("shielded"), of("dev")), (points.len() / 3, points.len() / 3 * 2));
     });
 }
 
@@ -219,4 +246,20 @@ fn all_that_was_put_into_the_queue_is_written_when_it_ends() {
     drop(queue);
     thread.join().unwrap();
     assert_eq!(reader.history(&query(10_000)).unwrap().len(), 1_200);
+}
+
+#[test]
+fn what_a_process_used_is_kept_as_far_as_it_was_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut counted = round(1, 0);
+    let counters = Counters { instructions: Count::Known(u64::MAX), ..Counters::unknown(Uncounted::Shared) };
+    counted.invocations[0].usage = Usage { minor_faults: 5, major_faults: 2, counters, ..Usage::default() };
+    counted.invocations.truncate(1);
+    open(folder.path()).put(&[counted]).unwrap();
+    let archive = rusqlite::Connection::open(folder.path().join("archive.sqlite")).unwrap();
+    let mut rows = archive.prepare("SELECT quantity, value FROM usage ORDER BY quantity").unwrap();
+    let rows = rows.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))).unwrap();
+    let told: Vec<(String, i64)> = rows.map(Result::unwrap).collect();
+    let wanted = [("instructions", i64::MAX), ("major_faults", 2), ("page_faults", 7)];
+    assert_eq!(told, wanted.map(|(name, value)| (name.to_owned(), value)));
 }

@@ -8,6 +8,7 @@ use darwin_coordinator::stores::{AaJob, Archive, ArchiveQueue, CalibrationQuery,
 use darwin_coordinator_core::action::ArchiveRound;
 use darwin_gate::{Block, Builds, EndOfData, Gate, Metric, SeriesKey, Verdict, order};
 use darwin_proto::v1;
+use darwin_shared::fleet::Tier;
 use darwin_shared::ids::{AgentId, AttemptId, Epoch, JobId, PoolName};
 use darwin_shared::spec::{Arm, JobSpec};
 
@@ -48,8 +49,10 @@ fn rounds(spec: &JobSpec, job: u64, agent: &str, off: f64) -> Vec<ArchiveRound> 
                 spec: Arc::new(spec.clone()),
                 agent: AgentId::new(agent).unwrap(),
                 pool: PoolName::new("pool").unwrap(),
+                tier: Tier::Dev,
                 recorded_unix_ms: 1,
                 invocations,
+                probes: vec![],
             }
         })
         .collect()
@@ -75,6 +78,7 @@ fn aa(spec: &JobSpec, rounds: &[ArchiveRound], finished_unix_ms: u64) -> AaJob {
         attempt: rounds[0].attempt,
         spec: Arc::new(spec.clone()),
         agent: rounds[0].agent.clone(),
+        tier: rounds[0].tier,
         fingerprint: "a box".to_owned(),
         verdict: Box::new(verdict(spec, rounds)),
         finished_unix_ms,

@@ -5,6 +5,7 @@ use darwin_proto::v1::agent_message::Body as Said;
 use darwin_proto::v1::coordinator_message::Body as Told;
 use darwin_shared::attempt::{AttemptEnd, AttemptEvent};
 use darwin_shared::state::{Failure, FailureCause, RefusalCause, Stage};
+use darwin_shared::void::VoidRounds;
 use tonic::Code;
 
 use crate::support::jobs::{self, expected_verdict};
@@ -20,7 +21,15 @@ async fn a_comparison_goes_from_submission_to_verdict_and_into_the_archive() {
     assert_eq!((task.attempt.to_string(), &task.spec), (format!("{job}.1"), &compare()));
     agent.updates(&task, AttemptEvent::Accepted).await;
     agent
-        .updates(&task, AttemptEvent::Running { cpus: "1".to_owned(), isolation: "affinity".to_owned() })
+        .updates(
+            &task,
+            AttemptEvent::Running {
+                cpus: "1".to_owned(),
+                isolation: "affinity".to_owned(),
+                placement: String::new(),
+                voids: VoidRounds::default(),
+            },
+        )
         .await;
     agent.measures(&task, 0).await;
     assert!(matches!(agent.hears().await, Told::Ack(v1::RoundAck { rounds: 1, stop: false, .. })));

@@ -5,6 +5,7 @@ mod archive;
 mod artifacts;
 mod calibrations;
 mod links;
+mod probes;
 mod starting;
 mod submitting;
 mod support;

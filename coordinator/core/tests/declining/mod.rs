@@ -3,6 +3,7 @@
 
 use darwin_coordinator_core::{Core, Event, FromAgent, Offer, Restored, RestoredJob, Settings};
 use darwin_shared::attempt::AttemptEnd;
+use darwin_shared::fleet::SensorReport;
 use darwin_shared::ids::{AgentId, JobId, PoolName};
 use darwin_shared::spec::JobSpec;
 use darwin_shared::state::{JobState, RefusalCause};
@@ -47,6 +48,49 @@ fn what_no_agents_policy_allows_ends_at_once_and_says_which_policy_of_which_agen
     let why = "no agent's policy allows it: agent `box`: no Docker here; `docker = true` in its agent.toml would allow it";
     assert_eq!(bench.outcome(job), ("parked", why.to_owned()));
     assert_eq!(bench.grants(), []);
+}
+
+/// A sensor whose owner's requirements are not met.
+fn refusing() -> SensorReport {
+    SensorReport { refuses: Some("cannot verify `governor`: no such file".to_owned()), ..jobs::sensor(false) }
+}
+
+#[test]
+fn a_box_whose_sensor_refuses_ends_what_nobody_else_may_run_and_only_that() {
+    let mut bench = bench();
+    let link = bench.agent("box", 1, 1);
+    let under_way = bench.submit(quick());
+    let grant = bench.grant();
+    let waiting = bench.submit(quick());
+    bench.says(link, FromAgent::Sensor(jobs::sensor(false)));
+    assert_eq!(*bench.state(waiting), JobState::Queued, "what passes by itself is waited for");
+    bench.says(link, FromAgent::Sensor(refusing()));
+    let why = "no agent's policy allows it: agent `box`: cannot verify `governor`: no such file";
+    assert_eq!(bench.outcome(waiting), ("parked", why.to_owned()));
+    finishes(&mut bench, grant, under_way);
+    let late = bench.submit(quick());
+    assert_eq!(bench.outcome(late), ("parked", why.to_owned()));
+    bench.says(link, FromAgent::Sensor(jobs::sensor(true)));
+    bench.offers(link, 1, 1);
+    let mended = bench.submit(quick());
+    let grant = bench.grant();
+    finishes(&mut bench, grant, mended);
+}
+
+#[test]
+fn a_box_whose_sensor_refuses_is_waited_for_while_it_is_away_and_asked_nothing_while_another_can() {
+    let mut bench = bench();
+    let strict = bench.agent("strict", 1, 1);
+    let kind = bench.agent("kind", 1, 1);
+    bench.says(strict, FromAgent::Sensor(refusing()));
+    let job = bench.submit(quick());
+    let grant = bench.grant();
+    assert_eq!(grant.0, kind);
+    finishes(&mut bench, grant, job);
+    bench.step(Event::LinkDown { link: kind });
+    bench.step(Event::LinkDown { link: strict });
+    let waiting = bench.submit(quick());
+    assert_eq!(*bench.state(waiting), JobState::Queued, "both may come back mended");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use darwin_shared::attempt::{AttemptEnd, AttemptEvent, AttemptUpdate};
 use darwin_shared::ids::{AgentId, AttemptId, Epoch, JobId};
 use darwin_shared::spec::{Arm, JobSpec, Work};
 use darwin_shared::state::{Failure, FailureCause, RefusalCause, Stage};
+use darwin_shared::void::VoidRounds;
 
 use super::dice::Dice;
 use super::jobs;
@@ -367,7 +368,12 @@ impl FakeAgent {
             if held.phase == Phase::Waiting && held.spec.cores.count <= free {
                 free -= held.spec.cores.count;
                 held.phase = Phase::Running { next_ms: now_ms + ROUND_MS, stop: false };
-                let event = AttemptEvent::Running { cpus: "1".to_owned(), isolation: "affinity".to_owned() };
+                let event = AttemptEvent::Running {
+                    cpus: "1".to_owned(),
+                    isolation: "affinity".to_owned(),
+                    placement: String::new(),
+                    voids: VoidRounds::default(),
+                };
                 out.push(Self::tell(*attempt, held.epoch, event));
             }
         }
@@ -379,6 +385,7 @@ fn mishap(spec: &JobSpec, mishaps: Mishaps, dice: &mut Dice) -> Option<AttemptEn
         let variant = match &spec.work {
             Work::Compare { baseline, .. } => baseline,
             Work::Measure { variant } => variant,
+            Work::Probe { .. } => return None,
         };
         return Some(AttemptEnd::Failed(Failure {
             stage: Stage::Run,

@@ -7,14 +7,16 @@ use darwin_gate::{
     Block, EndOfData, Evidence, Gate, LatencyStat, Metric, Observation, Order, Policy, SeriesKey, Step, Unit,
     Verdict, order,
 };
-use darwin_shared::fleet::{AgentFacts, IsolationLevel, Reading, ReadingStatus, SensorReport};
+use darwin_shared::fleet::{AgentFacts, IsolationLevel, Reading, ReadingStatus, SensorReport, Tier};
 use darwin_shared::formats::Format;
 use darwin_shared::ids::{AgentId, AttemptId, Epoch, PoolName, ProjectName, SuiteName};
 use darwin_shared::round::{Invocation, RoundResult};
 use darwin_shared::spec::{
-    Arm, Budget, Command, CoreRequest, JobSpec, PairPlan, Source, Step as SpecStep, Steps, Variant, Work,
+    Arm, Budget, Command, CoreRequest, JobSpec, Layout, PairPlan, Source, Step as SpecStep, Steps, Variant,
+    Work,
 };
 use darwin_shared::usage::Usage;
+use darwin_shared::void::VoidRounds;
 
 /// The jobs that clients draw from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +52,7 @@ pub(crate) fn spec(shape: Shape, project: &str, priority: i32) -> JobSpec {
         labels: BTreeMap::new(),
         cores: CoreRequest::default(),
         plan: PairPlan::default(),
+        layout: Layout::default(),
         policy: Policy::default().with_max_pairs(rounds),
         budget: Budget { rounds_min: 1, rounds_max: rounds, time: Duration::from_mins(1) },
         priority,
@@ -65,7 +68,7 @@ fn p50() -> SeriesKey {
 fn observation(spec: &JobSpec, arm: Arm, round: u32) -> Observation {
     let faster = match &spec.work {
         Work::Compare { challenger, .. } => challenger.label == "fast",
-        Work::Measure { .. } => false,
+        Work::Measure { .. } | Work::Probe { .. } => false,
     };
     let value = match (arm, faster) {
         (Arm::Baseline, _) | (Arm::Challenger, false) => 1_000.0,
@@ -81,7 +84,7 @@ fn observation(spec: &JobSpec, arm: Arm, round: u32) -> Observation {
 
 fn arms(spec: &JobSpec, round: u32) -> Vec<Arm> {
     match (&spec.work, order(spec.seed, round)) {
-        (Work::Measure { .. }, _) => vec![Arm::Baseline],
+        (Work::Measure { .. } | Work::Probe { .. }, _) => vec![Arm::Baseline],
         (Work::Compare { .. }, Order::BaselineFirst) => vec![Arm::Baseline, Arm::Challenger],
         (Work::Compare { .. }, Order::ChallengerFirst) => vec![Arm::Challenger, Arm::Baseline],
     }
@@ -95,6 +98,7 @@ pub(crate) fn round(spec: &JobSpec, attempt: AttemptId, epoch: Epoch, round: u32
         wall: Duration::from_millis(1),
         usage: Usage::default(),
         samples: None,
+        image: None,
     };
     RoundResult {
         attempt,
@@ -103,6 +107,8 @@ pub(crate) fn round(spec: &JobSpec, attempt: AttemptId, epoch: Epoch, round: u32
         invocations: arms(spec, round).into_iter().map(invocation).collect(),
         pairing: None,
         warm_ups: vec![],
+        voids: VoidRounds::default(),
+        probes: vec![],
     }
 }
 
@@ -140,6 +146,8 @@ pub(crate) fn facts(agent: &AgentId, cores: u32, incarnation: u32) -> AgentFacts
         isolation: IsolationLevel::Affinity,
         incarnation: incarnation.to_string(),
         boot_id: "boot".to_owned(),
+        tier: Tier::Shielded,
+        docker: None,
     }
 }
 
