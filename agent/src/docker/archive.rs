@@ -1,7 +1,8 @@
-//! Archives of `docker save`: which image is in one, and the same archive without the names that it would claim.
+//! Archives of `docker save`: which image is in one, and the same archive without the names that it would claim, under one
+//! of ours.
 //!
 //! Loaded as it is, an archive would take names on the box away from other images: `engine:1.4` would be what its
-//! sender says. So it is loaded without any.
+//! sender says. So it is loaded under a name of the agent's own.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -73,13 +74,14 @@ fn parse(entry: impl Read) -> io::Result<Listed> {
     Ok(image)
 }
 
-/// The archive's bytes with no names in it, read as fast as they are taken.
-pub(super) fn without_names(path: PathBuf) -> ReceiverStream<io::Result<Bytes>> {
+/// The archive's bytes with this name in it and no other, read as fast as they are taken.
+pub(super) fn renamed(path: PathBuf, name: String) -> ReceiverStream<io::Result<Bytes>> {
     let (pieces, received) = mpsc::channel(PIECES);
     tokio::task::spawn_blocking(move || {
         let mut to = Builder::new(BufWriter::with_capacity(PIECE_BYTES, Pieces(pieces.clone())));
-        let copied =
-            File::open(path).and_then(|file| copy(file, &mut to)).and_then(|()| to.into_inner()?.flush());
+        let copied = File::open(path)
+            .and_then(|file| copy(file, &name, &mut to))
+            .and_then(|()| to.into_inner()?.flush());
         if let Err(error) = copied {
             // Whoever does not listen any more knows why.
             let _ = pieces.blocking_send(Err(error));
@@ -88,7 +90,7 @@ pub(super) fn without_names(path: PathBuf) -> ReceiverStream<io::Result<Bytes>> 
     ReceiverStream::new(received)
 }
 
-fn copy(file: File, to: &mut Builder<impl Write>) -> io::Result<()> {
+fn copy(file: File, name: &str, to: &mut Builder<impl Write>) -> io::Result<()> {
     for entry in Archive::new(file).entries()?.take(MAX_FILES) {
         let entry = entry?;
         let path = entry.path()?.into_owned();
@@ -98,7 +100,7 @@ fn copy(file: File, to: &mut Builder<impl Write>) -> io::Result<()> {
         }
         if path.as_os_str() == LIST_FILE {
             let mut image = parse(entry)?;
-            image.tags = None;
+            image.tags = Some(vec![name.to_owned()]);
             let text = serde_json::to_vec(&[image]).map_err(io::Error::other)?;
             header.set_size(text.len() as u64);
             to.append_data(&mut header, path, text.as_slice())?;
@@ -166,10 +168,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_names_go_and_the_rest_stays() {
+    async fn its_names_go_for_ours_and_the_rest_stays() {
         let file = archive(&list(1));
         assert_eq!(image_id(file.path().to_owned()).await.unwrap(), format!("sha256:{}", "a".repeat(64)));
-        let mut pieces = without_names(file.path().to_owned());
+        let mut pieces = renamed(file.path().to_owned(), "own:x".to_owned());
         let mut bytes = Vec::new();
         while let Some(piece) = pieces.next().await {
             bytes.extend_from_slice(&piece.unwrap());
@@ -181,7 +183,10 @@ mod tests {
             let mut text = String::new();
             entry.read_to_string(&mut text).unwrap();
             assert!(!text.contains("engine"), "{name}: {text}");
-            assert!(name != LIST_FILE || text.contains("layer/layer.tar"), "{text}");
+            assert!(
+                name != LIST_FILE || text.contains("layer/layer.tar") && text.contains("[\"own:x\"]"),
+                "{text}"
+            );
             names.push(name);
         }
         assert_eq!(names, [&*format!("{}.json", "a".repeat(64)), "layer/layer.tar", LIST_FILE]);

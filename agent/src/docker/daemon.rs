@@ -172,6 +172,14 @@ impl Daemon {
         if timeout(CLEAN_BOUND, self.tasks.wait()).await.is_err() {
             tracing::warn!("containers are still being removed; the agent's next start sees to the rest");
         }
+        // One that the daemon was still loading for an earlier life when this one began.
+        match timeout(CLEAN_BOUND, self.sweep_images()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "images that were loaded stay until the agent's next start");
+            }
+            Err(_) => tracing::warn!("images that were loaded stay until the agent's next start"),
+        }
     }
 
     /// Removes containers and images of an earlier life; says how many containers there were.
@@ -180,6 +188,12 @@ impl Daemon {
         for container in &left {
             self.remove(container).await?;
         }
+        self.sweep_images().await?;
+        Ok(left.len())
+    }
+
+    /// Removes all images that bear our name.
+    async fn sweep_images(&self) -> Result<(), Error> {
         let filter = HashMap::from([("reference".to_owned(), vec![self.own_repository()])]);
         let options = ListImagesOptionsBuilder::default().filters(&filter).build();
         for image in self.client.list_images(Some(options)).await? {
@@ -187,7 +201,7 @@ impl Daemon {
                 self.remove_image(&tag).await?;
             }
         }
-        Ok(left.len())
+        Ok(())
     }
 
     /// Removes a container, whether it runs or not; one that is not there is removed.

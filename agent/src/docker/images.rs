@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::models::ImageInspect;
-use bollard::query_parameters::{CreateImageOptionsBuilder, TagImageOptionsBuilder};
+use bollard::query_parameters::CreateImageOptionsBuilder;
 use darwin_shared::image::ImageName;
 use futures::StreamExt;
 use tokio::time::timeout;
@@ -28,8 +28,8 @@ pub(crate) struct StagedImage {
     workdir: PathBuf,
     /// What it declares as volumes, beside the folders that it gets anyway.
     pub(super) volumes: Vec<String>,
-    /// Whether it goes with its last user.
-    loaded: bool,
+    /// The name that it was loaded under, if it was: it goes with its last user.
+    loaded: Option<String>,
 }
 
 impl StagedImage {
@@ -43,7 +43,7 @@ impl StagedImage {
         &self.workdir
     }
 
-    fn new(daemon: Arc<Daemon>, found: ImageInspect, loaded: bool) -> Result<Self, ContainerError> {
+    fn new(daemon: Arc<Daemon>, found: ImageInspect, loaded: Option<String>) -> Result<Self, ContainerError> {
         let id = found.id.filter(|id| !id.is_empty());
         let id =
             id.ok_or_else(|| ContainerError::Box("the Docker daemon tells no id of an image".to_owned()))?;
@@ -58,9 +58,9 @@ impl StagedImage {
 
 impl Drop for StagedImage {
     fn drop(&mut self) {
-        if self.loaded {
-            let (daemon, id) = (Arc::clone(&self.daemon), std::mem::take(&mut self.id));
-            self.daemon.tasks.spawn(async move { daemon.release(&id).await });
+        if let Some(name) = self.loaded.take() {
+            let daemon = Arc::clone(&self.daemon);
+            self.daemon.tasks.spawn(async move { daemon.release(&name).await });
         }
     }
 }
@@ -74,44 +74,30 @@ impl Daemon {
             found = self.inspect(name.as_str()).await?;
         }
         let found = found.ok_or_else(|| ContainerError::Command(self.missing(name)))?;
-        StagedImage::new(Arc::clone(self), found, false)
+        StagedImage::new(Arc::clone(self), found, None)
     }
 
     /// The image in this archive, which is loaded unless the daemon has it.
     pub(crate) async fn archived(self: &Arc<Self>, path: &Path) -> Result<StagedImage, ContainerError> {
         let bad = |why: String| ContainerError::Command(format!("the image's archive: {why}"));
         let id = archive::image_id(path.to_owned()).await.map_err(|error| bad(error.to_string()))?;
+        // It has our name from its first moment on: whenever we die, it is found by that.
+        let name = format!("{}:{}", self.own_repository(), own_tag(&id));
         // Held while loading: two attempts with one archive load it once.
         let mut loaded = self.loaded.lock().await;
-        if let Some(users) = loaded.get_mut(&id)
-            && let Some(found) = self.inspect(&id).await?
-        {
-            *users += 1;
-            return StagedImage::new(Arc::clone(self), found, true);
+        // Also if an earlier life died while it was being loaded.
+        if let Some(found) = self.inspect(&name).await? {
+            *loaded.entry(name.clone()).or_default() += 1;
+            return StagedImage::new(Arc::clone(self), found, Some(name));
         }
         if let Some(found) = self.inspect(&id).await? {
-            return StagedImage::new(Arc::clone(self), found, false);
+            return StagedImage::new(Arc::clone(self), found, None);
         }
-        let told = self.load(path).await?;
-        let found = match self.inspect(&id).await? {
-            Some(found) => found,
-            // A daemon that keeps images as a registry would has other ids than their archives say.
-            None => match told {
-                Some(told) => {
-                    self.inspect(&told).await?.ok_or_else(|| bad(format!("{told} is not there")))?
-                }
-                None => return Err(bad("the Docker daemon found no image in it".to_owned())),
-            },
-        };
-        let staged = StagedImage::new(Arc::clone(self), found, true)?;
-        loaded.insert(staged.id.clone(), 1);
-        let options =
-            TagImageOptionsBuilder::default().repo(&self.own_repository()).tag(&own_tag(&staged.id)).build();
-        self.client
-            .tag_image(&staged.id, Some(options))
-            .await
-            .map_err(|error| ContainerError::daemon("name an image", &error))?;
-        Ok(staged)
+        self.load(path, &name).await?;
+        let found = self.inspect(&name).await?;
+        let found = found.ok_or_else(|| bad("the Docker daemon found no image in it".to_owned()))?;
+        loaded.insert(name.clone(), 1);
+        StagedImage::new(Arc::clone(self), found, Some(name))
     }
 
     async fn inspect(&self, name: &str) -> Result<Option<ImageInspect>, ContainerError> {
@@ -141,38 +127,33 @@ impl Daemon {
             .map_err(|error| refuse(error.to_string()))
     }
 
-    /// Loads an archive; the id that the daemon told, if it did.
-    async fn load(&self, path: &Path) -> Result<Option<String>, ContainerError> {
+    /// Loads an archive under this name.
+    async fn load(&self, path: &Path, name: &str) -> Result<(), ContainerError> {
         let options = bollard::query_parameters::ImportImageOptions::default();
         // The answer begins when all of a large archive is there.
         let client = self.client.clone().with_timeout(PULL_BOUND);
-        let mut progress = client.import_image_stream(options, archive::without_names(path.to_owned()), None);
-        let mut told = None;
+        let archive = archive::renamed(path.to_owned(), name.to_owned());
+        let mut progress = client.import_image_stream(options, archive, None);
         while let Some(step) = progress.next().await {
-            let step = step.map_err(|error| match error {
+            step.map_err(|error| match error {
                 Error::DockerStreamError { error } => {
                     ContainerError::Command(format!("the image's archive cannot be loaded: {error}"))
                 }
                 error => ContainerError::daemon("load an image", &error),
             })?;
-            let text = step.stream.unwrap_or_default();
-            if let Some((_, id)) = text.trim().split_once("Loaded image ID: ") {
-                told = Some(id.to_owned());
-            }
         }
-        Ok(told)
+        Ok(())
     }
 
     /// One user less of an image that was loaded; with the last one it goes.
-    async fn release(&self, id: &str) {
+    async fn release(&self, name: &str) {
         let mut loaded = self.loaded.lock().await;
-        match loaded.get_mut(id) {
+        match loaded.get_mut(name) {
             Some(users) if *users > 1 => *users -= 1,
             Some(_) => {
-                loaded.remove(id);
-                let name = format!("{}:{}", self.own_repository(), own_tag(id));
-                if let Err(error) = self.remove_image(&name).await {
-                    tracing::warn!(image = id, %error, "an image that was loaded for an attempt stays until the next start");
+                loaded.remove(name);
+                if let Err(error) = self.remove_image(name).await {
+                    tracing::warn!(image = name, %error, "an image that was loaded for an attempt stays until the next start");
                 }
             }
             None => {}

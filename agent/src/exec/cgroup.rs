@@ -24,6 +24,8 @@ use crate::host::HostFs;
 
 /// The folder that everything of ours is below.
 const OUR_DIR: &str = "darwin";
+/// The cpuset that everything else is moved into while an agent shields its cores.
+pub(crate) const SHIELD_NAME: &str = "darwin-housekeeping";
 /// The longest that killing a cgroup is waited for: a process that takes longer is stuck in the kernel.
 const KILL_BOUND: Duration = Duration::from_secs(10);
 /// Between two looks at whether a killed cgroup is empty; only at starts and after crashes.
@@ -260,6 +262,10 @@ fn base(mounts: &str, own: &str, controller: Option<&str>) -> Option<PathBuf> {
     if controller.is_none() && base.ends_with("agent") {
         base.pop();
     }
+    // Started under another agent's shield: benches of ours need the cores that the shield keeps free.
+    if controller == Some("cpuset") && base.ends_with(SHIELD_NAME) {
+        base.pop();
+    }
     Some(base)
 }
 
@@ -422,6 +428,14 @@ mod tests {
         assert_eq!(find(Some("cpuset")), None);
         let delegated = find(None);
         assert_eq!(delegated.as_deref(), Some("/sys/fs/cgroup/unified/system.slice/darwin.service"));
+    }
+
+    #[test]
+    fn a_shield_of_another_agent_is_left() {
+        let mounts = "33 30 0:29 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset";
+        let found = |own| base(mounts, own, Some("cpuset")).map(|path| path.display().to_string());
+        assert_eq!(found("4:cpuset:/darwin-housekeeping").as_deref(), Some("/sys/fs/cgroup/cpuset"));
+        assert_eq!(found("4:cpuset:/user").as_deref(), Some("/sys/fs/cgroup/cpuset/user"));
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod placement;
 mod protocol;
 mod sys;
 
+pub(crate) use cgroup::SHIELD_NAME;
 pub use cgroup::{CgroupError, CgroupPlace, CgroupRoots, Reaped, reap_leftovers};
 pub use client::{LaunchError, Launcher, LauncherConfig, Run};
 pub use launcher::launcher_main_if_asked;

@@ -186,7 +186,7 @@ pub struct Started {
 pub struct Ended {
     /// How its first process ended, or why it was ended.
     pub status: EndStatus,
-    /// From just before the fork until the launcher saw the first process end, in nanoseconds.
+    /// From just before the fork, or from the release of a held bench, until the launcher saw the first process end, in nanoseconds.
     pub wall_ns: u64,
     /// What the whole tree used. The peak is at least the launcher's private memory, from which it was forked: below 1 MiB.
     pub usage: Usage,

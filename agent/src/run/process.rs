@@ -179,14 +179,11 @@ impl Process<'_> {
         let launch = self.describe();
         let deadline = launch.limits.deadline;
         let first = self.placing.is_some_and(|placing| placing.is_first());
-        let ended = tokio::select! {
-            biased;
-            run = self.start(slot, launch, written) => match run {
-                Ok(run) => self.drive(run, first, stop).await,
-                Err(ill) => Err(ill),
-            },
-            // Who gives up on a container that starts ends it; a process starts at once.
-            () = stop.cancelled(), if self.image.is_some() => Err(Ill::Stopped),
+        // Also if it is to stop meanwhile: a container that was given up on while it starts would still run, for a moment, on
+        // cores that are given back.
+        let ended = match self.start(slot, launch, written).await {
+            Ok(run) => self.drive(run, first, stop).await,
+            Err(ill) => Err(ill),
         };
         match ended {
             Ok(ended) if ended.survivors > 0 => {

@@ -95,7 +95,9 @@ proptest! {
         let bytes = fs::read(&journal).unwrap();
         let keep = bytes.len() * cut / 1000;
         let torn = [&bytes[..keep], &garbage].concat();
-        fs::write(&journal, torn).unwrap();
+        fs::write(&journal, &torn).unwrap();
+        // Garbage may be just what was cut off.
+        let keep = torn.iter().zip(&bytes).take_while(|(found, written)| found == written).count();
 
         let (spool, recovered) = open(folder.path());
         let (length, held) = states.iter().rev().find(|(length, _)| *length <= keep as u64).unwrap();
@@ -106,7 +108,7 @@ proptest! {
             .map(|a| (a.attempt, a.rounds as usize, a.end.clone()))
             .collect();
         prop_assert_eq!(&found, held);
-        prop_assert_eq!(recovered.quarantined.is_some(), keep as u64 + garbage.len() as u64 > *length);
+        prop_assert_eq!(recovered.quarantined.is_some(), torn.len() as u64 > *length);
         for (id, rounds, _) in found {
             prop_assert_eq!(spool.rounds(id, 0).unwrap().len(), rounds);
         }

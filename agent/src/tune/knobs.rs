@@ -3,6 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use darwin_agent_core::tune::{Form, Knob, Reading};
 
@@ -10,10 +11,19 @@ use crate::host::{HostFs, ReadError};
 
 /// How often the tasks of a set are gone through: some are born while others are moved.
 const PASSES: u32 = 5;
+/// How often a set is tried to be removed, and how long between two tries: a task that ends holds it for a moment.
+const REMOVALS: u32 = 20;
+const REMOVAL_PAUSE: Duration = Duration::from_millis(10);
+/// How deep sets below a set are looked for.
+const MAX_DEPTH: u32 = 8;
 
 /// What a knob is at.
 pub(super) fn read(host: &HostFs, knob: &Knob) -> Reading {
     if knob.form == Form::Shield && !host.exists(&knob.path) {
+        return Reading::Value(String::new());
+    }
+    if knob.form == Form::Shield && is_empty(&host.path(&knob.path)) {
+        // What could not be removed and holds nobody keeps nobody away.
         return Reading::Value(String::new());
     }
     let file = match knob.form {
@@ -61,17 +71,34 @@ fn raise_shield(set: &Path, cpus: &str) -> io::Result<()> {
 fn lower_shield(set: &Path) -> io::Result<()> {
     let above = set.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let mut removed = Ok(());
-    for _ in 0..PASSES {
+    for _ in 0..REMOVALS {
         move_tasks(set, above)?;
+        remove_empty_below(set, MAX_DEPTH);
         removed = fs::remove_dir(set);
         match &removed {
-            // A task was born in it meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+            // A task was born in it meanwhile, or has not quite ended.
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => std::thread::sleep(REMOVAL_PAUSE),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Ok(()) | Err(_) => break,
         }
     }
     removed
+}
+
+/// Removes the sets below one that hold nobody; the kernel refuses the others.
+fn remove_empty_below(set: &Path, depth: u32) {
+    for entry in fs::read_dir(set).into_iter().flatten().flatten() {
+        if depth > 0 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_empty_below(&entry.path(), depth - 1);
+            // One that is in use stays, and its task may be moved in the next pass.
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
+}
+
+/// Whether a set is there and has no process.
+fn is_empty(set: &Path) -> bool {
+    fs::read_to_string(set.join("cgroup.procs")).is_ok_and(|processes| processes.trim().is_empty())
 }
 
 /// Moves every process that can be moved. Threads of the kernel that belong to one CPU cannot, and stay.
@@ -93,6 +120,23 @@ fn move_tasks(from: &Path, to: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shield_that_holds_nobody_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let set = dir.path().join("set");
+        fs::create_dir(&set).unwrap();
+        fs::write(set.join("cpuset.cpus"), "0\n").unwrap();
+        let host = HostFs::new(dir.path());
+        for (processes, told) in [("", ""), ("12\n", "0")] {
+            fs::write(set.join("cgroup.procs"), processes).unwrap();
+            assert_eq!(
+                read(&host, &Knob::new("/set", Form::Shield)),
+                Reading::Value(told.into()),
+                "{processes}"
+            );
+        }
+    }
 
     #[test]
     fn forms_are_written_as_the_kernel_reads_them() {

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::changes::{Changes, Told, What};
 use super::partition::Partitions;
+use crate::exec::SHIELD_NAME;
 use crate::host::HostFs;
 
 /// The most names in a line of facts; the log has all.
@@ -238,8 +239,6 @@ pub(super) fn log_back(told: &Told) {
 
 /// Whether the scheduler spreads tasks over all CPUs of a set.
 const BALANCE: &str = "cpuset.sched_load_balance";
-/// The cpuset that everything else is moved into.
-const SHIELD_NAME: &str = "darwin-housekeeping";
 
 /// Everything that can be moved goes into a set of the other CPUs, and then the scheduler no longer spreads tasks over
 /// all: the leased cores are on their own. Never `cpu_exclusive`, which breaks whatever else asks for CPUs on the box.

@@ -61,7 +61,7 @@ struct Live<'a> {
     program: &'a Prepared,
     took: Took,
     main: Pid,
-    forked_at: Instant,
+    began_at: Instant,
     /// Where a failed step shows; closed by exec.
     report: Option<File>,
     failed: Option<ReportedError>,
@@ -154,7 +154,7 @@ fn fork<'a>(
         gate: gate.as_ref().map(|(theirs, _)| theirs.as_raw_fd()),
         parent: Pid::this().as_raw(),
     };
-    let forked_at = Instant::now();
+    let began_at = Instant::now();
     let main = match sys::fork_into(&plan, slot.birthplace()) {
         // Without clone3, or without the right to give birth there: fork as ever, and join by writing.
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM | libc::EACCES)) => {
@@ -177,7 +177,7 @@ fn fork<'a>(
         program: prepared,
         took,
         main,
-        forked_at,
+        began_at,
         report: Some(report.into()),
         failed: None,
         phase: Phase::Starting,
@@ -221,7 +221,7 @@ impl Live<'_> {
     fn time_left(&mut self, now: Instant) -> Option<Duration> {
         match self.phase {
             Phase::Starting | Phase::Running => {
-                let left = (self.forked_at + self.launch.limits.deadline).saturating_duration_since(now);
+                let left = (self.began_at + self.launch.limits.deadline).saturating_duration_since(now);
                 if left.is_zero() {
                     self.stop(EndStatus::TimedOut, self.launch.limits.grace, now);
                     return Some(self.launch.limits.grace).filter(|grace| !grace.is_zero());
@@ -313,6 +313,8 @@ impl Live<'_> {
             }
             Ok(Some((Request::Release, _))) => {
                 if let Some(gate) = self.gate.take() {
+                    // What it took to look at it is not the bench's time.
+                    self.began_at = Instant::now();
                     // If it is gone already, that shows by itself.
                     let _ = nix::unistd::write(&gate, &[1]);
                 }
@@ -370,7 +372,7 @@ impl Live<'_> {
         let ended_at = self.end.as_ref().map_or_else(Instant::now, |end| end.at);
         Ok(Reply::Ended(Ended {
             status: self.status(outputs)?,
-            wall_ns: nanoseconds(ended_at.saturating_duration_since(self.forked_at)),
+            wall_ns: nanoseconds(ended_at.saturating_duration_since(self.began_at)),
             usage: self.used(),
             leftovers_killed: remains.killed,
             survivors: remains.survivors,
