@@ -2,10 +2,11 @@
 # make test   everything that can be tested on this machine
 # make gate-proof  the gate's error, power and cost on noise and recordings, beside other tools, into docs/gate.md
 # make gate-e2e  how often the verdict of a real compare is right, beside a busy neighbour; takes about an hour
+# make chaos-agent  200 random kill -9 of the agent, its launchers, containers and benches; docs/chaos.md
 # make bench  speed and memory, as ratios within one run, into docs/performance.md
 # make lint   what the code must keep to
 
-.PHONY: demo test gate-proof gate-e2e bench lint tools build
+.PHONY: demo test gate-proof gate-e2e chaos-agent bench lint tools build
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
@@ -35,6 +36,11 @@ gate-proof:
 gate-e2e: build
 	$(CARGO) build --locked --release -p darwin-tests --bins
 	@target/release/gate-e2e
+
+# CHAOS="--seed 7 --kills 50 --no-docker" passes flags on.
+chaos-agent:
+	$(CARGO) build --locked --workspace --bins
+	@target/debug/chaos-agent $(CHAOS)
 
 bench: build
 	$(CARGO) build --locked --release -p darwin-tests --bins

@@ -2,11 +2,11 @@
 
 use plotters::prelude::*;
 
+use crate::calls::Calls;
 use crate::noise::Model;
 use crate::peers::RULES;
 use crate::results::Results;
 use crate::scenario::Scenario;
-use crate::calls::Calls;
 use crate::tally::{Share, Tally};
 
 /// A plot, with its file's name.

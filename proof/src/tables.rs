@@ -1,6 +1,7 @@
 //! The tables of `docs/gate.md`, in Markdown.
 
 use crate::bars::{Bar, Check};
+use crate::calls::Calls;
 use crate::extras::{Extras, REBUILT_CHANGES, Row, SLOW_PROCESSES};
 use crate::noise::Model;
 use crate::peers::RULES;
@@ -8,7 +9,6 @@ use crate::recorded::{self, Case};
 use crate::recordings::Arm;
 use crate::results::{Request, Results};
 use crate::scenario::Scenario;
-use crate::calls::Calls;
 use crate::synthetic::PEERS_EVERY;
 use crate::tally::Tally;
 

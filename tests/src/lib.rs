@@ -4,8 +4,10 @@
 //! their own; the tests in `tests/` and the program `darwin-bench` drive them as a user would.
 
 pub mod bench;
+pub mod chaos;
 pub mod e2e;
 mod git;
+pub mod images;
 pub mod proc_fs;
 mod suite;
 mod world;

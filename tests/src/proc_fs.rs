@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use darwin_shared::cpu::CpuSet;
 use procfs::process::Process;
 
 /// CPU time in nanoseconds' precision: the sum over a process' threads of what the scheduler counted.
@@ -15,6 +16,53 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
         total += Duration::from_nanos(ns);
     }
     Ok(total)
+}
+
+/// A thread with where it is and may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Thread {
+    /// Its id, which no other thread of the box has.
+    pub id: u32,
+    /// What it has used, as the scheduler counted.
+    pub cpu_time: Duration,
+    /// The CPUs that it may run on.
+    pub cpus_allowed: CpuSet,
+    /// The one that it ran on last.
+    pub last_cpu: u32,
+}
+
+/// The threads of these processes; those that end while they are looked at are left out.
+pub fn threads(pids: &[u32]) -> Result<Vec<Thread>> {
+    let mut threads = Vec::new();
+    for pid in pids {
+        for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+            let folder = task?.path();
+            let read = |name: &str| std::fs::read_to_string(folder.join(name));
+            let (Ok(schedstat), Ok(status), Ok(stat)) = (read("schedstat"), read("status"), read("stat"))
+            else {
+                continue;
+            };
+            let ns = schedstat.split_whitespace().next().unwrap_or("0").parse()?;
+            let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+            threads.push(Thread {
+                id: folder
+                    .file_name()
+                    .and_then(|name| name.to_str())
+                    .context("a thread without an id")?
+                    .parse()?,
+                cpu_time: Duration::from_nanos(ns),
+                cpus_allowed: allowed.context("a thread without its CPUs")?.trim().parse()?,
+                last_cpu: last_cpu(&stat).context("a thread without its last CPU")?,
+            });
+        }
+    }
+    Ok(threads)
+}
+
+/// Field 39 of `/proc/PID/stat` (proc(5)), counted from the one after the command's closing bracket, which is the third.
+fn last_cpu(stat: &str) -> Option<u32> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(39 - 3)?.parse().ok()
 }
 
 /// The resident set of a process, in bytes.

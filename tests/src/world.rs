@@ -15,6 +15,9 @@ const READY_WITHIN: Duration = Duration::from_mins(1);
 /// How often to look whether something has come about. Only tests wait like this.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// An agent whose rounds are not void for what others do on its cores.
+const UNSHAKEN: &str = "[void]\nforgive = [\"foreign\", \"stolen\"]\n";
+
 /// A daemon that is killed when it is dropped.
 #[derive(Debug)]
 pub struct Daemon {
@@ -150,12 +153,23 @@ impl World {
 
     /// Starts an agent; returns when the coordinator knows it.
     pub fn agent(&self, id: &str, flags: &[&str]) -> Result<Daemon> {
+        self.agent_in_state(id, flags, "ready")
+    }
+
+    /// Starts an agent; returns when the coordinator says that it is in this state.
+    pub fn agent_in_state(&self, id: &str, flags: &[&str], state: &str) -> Result<Daemon> {
         let mut command = Command::new(self.programs.join("darwin-agent"));
         command.args(["run", "--coordinator", &self.url(), "--id", id, "--state-dir"]);
         command.arg(self.folder().join(id)).args(flags);
+        if !flags.contains(&"--config") {
+            // What else this machine does must not decide a test of something else.
+            let config = self.folder().join("unshaken.toml");
+            std::fs::write(&config, UNSHAKEN)?;
+            command.arg("--config").arg(config);
+        }
         let daemon = self.daemon(id, command)?;
         self.wait_until("the agent is known", || {
-            Ok(self.darwin(&["agent", "show", id])?.stdout.contains("ready"))
+            Ok(self.darwin(&["agent", "show", id])?.stdout.contains(state))
         })
         .with_context(|| daemon.log())?;
         Ok(daemon)

@@ -9,8 +9,8 @@ use darwin_proto::v1::jobs_client::JobsClient;
 use darwin_shared::formats::Format;
 use darwin_shared::ids::{ProjectName, SuiteName};
 use darwin_shared::spec::{
-    Budget, Command as JobCommand, CoreRequest, Isolation, JobSpec, PairPlan, Source, Step, Steps, Variant,
-    Work,
+    Budget, Command as JobCommand, CoreRequest, Isolation, JobSpec, Layout, PairPlan, Source, Step, Steps,
+    Variant, Work,
 };
 use tonic::transport::Channel;
 
@@ -47,6 +47,7 @@ pub(super) fn process_job(argv: Vec<String>) -> Result<JobSpec> {
         labels: std::collections::BTreeMap::new(),
         cores: CoreRequest { isolation: Isolation::None, ..CoreRequest::default() },
         plan: PairPlan::default(),
+        layout: Layout::default(),
         policy: darwin_gate::Policy::default(),
         budget: Budget { rounds_max: 1, ..Budget::default() },
         priority: 0,

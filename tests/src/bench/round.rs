@@ -45,7 +45,7 @@ pub fn agent_cpu_in_a_round() -> Result<Vec<Line>> {
 }
 
 /// The agent's own helper processes, not the benches under them.
-fn launchers(agent: u32) -> Vec<u32> {
+pub(super) fn launchers(agent: u32) -> Vec<u32> {
     crate::proc_fs::all()
         .into_iter()
         .filter(|seen| u32::try_from(seen.parent).is_ok_and(|parent| parent == agent))

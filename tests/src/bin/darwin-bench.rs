@@ -9,7 +9,7 @@ use darwin_tests::bench::{self, Line, Report};
 /// Measures speed and memory of this build, as ratios and counts within one run.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Only this part: throughput, latency, memory, round, gate, plans
+    /// Only this part: throughput, latency, memory, round, gate, decision, plans, isolation, docker
     #[arg(long)]
     part: Option<String>,
     /// Write the table into this file, between its two marks
@@ -22,13 +22,16 @@ const END: &str = "<!-- measured: end -->";
 
 type Part = (&'static str, fn() -> Result<Vec<Line>>);
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 9] = [
     ("throughput", bench::throughput),
     ("latency", bench::latency),
     ("memory", bench::queue_memory),
     ("round", bench::agent_cpu_in_a_round),
     ("gate", bench::gate_on_files),
+    ("decision", bench::decision),
     ("plans", bench::plans),
+    ("isolation", bench::isolation),
+    ("docker", bench::containers),
 ];
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints a table")]

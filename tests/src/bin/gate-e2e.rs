@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::Parser;
 use darwin_tests::e2e::{self, Counts, Kind, Settings};
+use statrs::distribution::{Binomial, DiscreteCDF};
 
 /// Compares the shipped example under a real agent beside a busy neighbour, and counts the verdicts.
 #[derive(Debug, Parser)]
@@ -37,8 +38,21 @@ fn miss(kind: Kind, counts: &Counts) -> (String, bool) {
             "REJECT in 18 of 20, never APPROVE".to_owned(),
             counts.approved > 0 || counts.rejected * 20 < total * 18,
         ),
-        Kind::Slower5Plain => ("never APPROVE".to_owned(), counts.approved > 0),
+        Kind::Slower5Plain => {
+            let chance = counts.predicted.unwrap_or(0.0);
+            let least = least_of(total, chance);
+            let text = format!(
+                "REJECT in {least} or more (the planner gives each a chance of {:.0}%), never APPROVE",
+                100.0 * chance
+            );
+            (text, counts.approved > 0 || u64::from(counts.rejected) < least)
+        }
     }
+}
+
+/// The fewest successes of so many tries with this chance that are no surprise: fewer have a chance below 5%.
+fn least_of(tries: u32, chance: f64) -> u64 {
+    Binomial::new(chance, u64::from(tries)).map_or(0, |successes| successes.inverse_cdf(0.05))
 }
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints a table")]

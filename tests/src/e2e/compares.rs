@@ -1,14 +1,19 @@
 //! Compares, one after the other, and what came of them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use super::example::{Example, SAME};
 use super::neighbour::Neighbour;
 use crate::World;
+
+/// Pairs of the calibration that the planner is asked with, and the most that a job of the example has.
+const CALIBRATION_PAIRS: &str = "60";
+const MAX_PAIRS: u32 = 40;
 
 /// What is compared with `main`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +77,8 @@ pub struct Counts {
     pub pairs: Vec<u32>,
     /// How long each took.
     pub took: Vec<Duration>,
+    /// The chance of a REJECT that the planner gave before, from a calibration; none where it was not asked.
+    pub predicted: Option<f64>,
 }
 
 impl Counts {
@@ -102,6 +109,11 @@ pub fn run(settings: &Settings, mut heard: impl FnMut(Kind, &str)) -> Result<BTr
     let mut all: BTreeMap<Kind, Counts> = BTreeMap::new();
     for (kind, count) in &settings.counts {
         let example = if kind.is_plain() { &plain } else { &auto };
+        if kind.is_plain() && *count > 0 {
+            let chance = predicted(&world, &plain.folder)?;
+            heard(*kind, &format!("the planner gives a REJECT a chance of {:.0}%", 100.0 * chance));
+            all.entry(*kind).or_default().predicted = Some(chance);
+        }
         for _ in 0..*count {
             let begin = Instant::now();
             let arguments =
@@ -124,4 +136,33 @@ pub fn run(settings: &Settings, mut heard: impl FnMut(Kind, &str)) -> Result<BTr
         }
     }
     Ok(all)
+}
+
+/// What the planner says of a change of 5%: calibrates the example as it is, and asks for each series; the chance that the
+/// most certain of them has is the least that the job has.
+fn predicted(world: &World, folder: &Path) -> Result<f64> {
+    let arguments = ["measure", "--calibrate", "--pairs", CALIBRATION_PAIRS, "--format", "json"];
+    let done = world.darwin_in(folder, &arguments)?;
+    ensure!(done.code == 0, "a calibration failed: {}{}", done.stdout, done.stderr);
+    let report = done.json()?;
+    let series = report["series"].as_array().context("a calibration without series")?;
+    // What is gated by default: p50 and p99. The guard for slow processes is one more test.
+    let gated: Vec<&Value> = series
+        .iter()
+        .filter(|row| row["metric"] == "latency.p50" || row["metric"] == "latency.p99")
+        .collect();
+    let tests = (gated.len() + 1).to_string();
+    let mut best: f64 = 0.0;
+    for row in gated {
+        let sd = row["log_ratio_robust_sd"].as_f64().context("a series without its noise")?;
+        let noise = format!("{:.4}%", 100.0 * sd);
+        let ask =
+            ["gate", "--plan", "--noise", &noise, "--gated", &tests, "--effect", "5%", "--format", "json"];
+        let plan = world.darwin_in(folder, &ask)?.json()?;
+        let sees = plan["series"][0]["sees"].as_array().context("a plan without its pairs")?;
+        let at_most =
+            sees.iter().find(|row| row["pairs"] == MAX_PAIRS).context("no plan for the pairs of a job")?;
+        best = best.max(at_most["chances"][0]["chance"].as_f64().context("a plan without its chance")?);
+    }
+    Ok(best)
 }

@@ -1,0 +1,142 @@
+//! A bench that computes for some 13 ms and times itself, and the busy loops beside it: one small C program.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use darwin_shared::cpu::CpuSet;
+
+use super::fleet::Way;
+
+/// Without arguments it loops, until whoever started it ends, or for an hour. With a file and a number it makes so many
+/// dependent steps and adds to the file how long they took, in nanoseconds.
+const SOURCE: &str = r#"
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+static volatile unsigned long out;
+static long long now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000ll + now.tv_nsec;
+}
+int main(int count, char **words) {
+    if (count != 3) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        alarm(3600);
+        for (;;) {}
+    }
+    unsigned long state = 1;
+    long long begin = now();
+    for (long left = atol(words[2]); left > 0; left--) state = state * 6364136223846793005ul + 1442695040888963407ul;
+    out = state;
+    long long took = now() - begin;
+    char line[32];
+    int length = snprintf(line, sizeof line, "%lld\n", took);
+    int file = open(words[1], O_WRONLY | O_CREAT | O_APPEND, 0666);
+    return file < 0 || write(file, line, length) != length;
+}
+"#;
+
+/// How long the bench computes on a core of its own.
+const WORK: Duration = Duration::from_millis(13);
+/// Steps of a run that finds out how long a step takes, and how many such runs there are.
+const PILOT_STEPS: u64 = 2_000_000;
+const PILOTS: u32 = 20;
+
+/// The compiled program, and how many steps are [`WORK`].
+#[derive(Debug)]
+pub(super) struct Program {
+    path: PathBuf,
+    steps: u64,
+}
+
+impl Program {
+    /// Compiles it into a folder and finds out how fast this machine is.
+    pub(super) fn compile(folder: &Path) -> Result<Self> {
+        let (source, path) = (folder.join("work.c"), folder.join("work"));
+        std::fs::write(&source, SOURCE)?;
+        let status = Command::new("cc").args(["-O2", "-static", "-o"]).arg(&path).arg(&source).status();
+        ensure!(status.context("a C compiler is needed")?.success(), "the bench does not compile");
+        let pilot = Self { path, steps: PILOT_STEPS };
+        let file = folder.join("pilot.times");
+        for _ in 0..PILOTS {
+            pilot.run(&file)?;
+        }
+        let fastest_ns = take_times(&file)?.into_iter().fold(f64::INFINITY, f64::min);
+        let pilots = WORK.as_secs_f64() * 1e9 / fastest_ns;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "far below 2^53")]
+        let steps = (pilots * PILOT_STEPS as f64) as u64;
+        ensure!(steps > 0, "a run of {PILOT_STEPS} steps took {fastest_ns} ns");
+        Ok(Self { steps, ..pilot })
+    }
+
+    /// Runs the bench plainly, as anybody would; says how long the whole process took.
+    pub(super) fn run(&self, times: &Path) -> Result<Duration> {
+        let begin = Instant::now();
+        let status = Command::new(&self.path).arg(times).arg(self.steps.to_string()).status()?;
+        ensure!(status.success(), "the bench ended with {status}");
+        Ok(begin.elapsed())
+    }
+
+    /// What a process of this bench is known by.
+    pub(super) fn command_line(&self, times: &Path) -> String {
+        format!("{} {}", self.path.display(), times.display())
+    }
+
+    /// A suite of `darwin.toml` for one way.
+    pub(super) fn suite(&self, way: Way, folder: &Path) -> String {
+        // The agent gives SCHED_FIFO on a core that is not isolated only to runs below 0.9 s.
+        let timeout = if way.is_fifo() { "800ms" } else { "1m" };
+        let run = self.argv(&way.times_file(folder), 1);
+        way.to_toml("cpu", &run, "process", timeout)
+    }
+
+    /// The command, as a list of `darwin.toml`, for so many times the work.
+    pub(super) fn argv(&self, times: &Path, work: u64) -> String {
+        format!("['{}', '{}', '{}']", self.path.display(), times.display(), self.steps.saturating_mul(work))
+    }
+
+    /// How often the work fits into this time, on a core of its own.
+    pub(super) fn works_in(time: Duration) -> u64 {
+        u64::try_from(time.as_nanos() / WORK.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// A busy loop for every CPU of the machine, on whichever the kernel puts them.
+    pub(super) fn busy_loops(&self) -> Result<BusyLoops> {
+        let online = std::fs::read_to_string("/sys/devices/system/cpu/online")?;
+        let cpus = online.trim().parse::<CpuSet>()?.len();
+        let mut loops = BusyLoops(Vec::with_capacity(cpus));
+        for _ in 0..cpus {
+            let child = Command::new(&self.path).stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+            loops.0.push(child);
+        }
+        Ok(loops)
+    }
+}
+
+/// Ended when they are dropped; if this process is killed, the kernel ends them.
+#[derive(Debug)]
+pub(super) struct BusyLoops(Vec<Child>);
+
+impl Drop for BusyLoops {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            // It may have been ended by somebody else.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// What the bench wrote since this was asked last: how long each of its runs took, in nanoseconds.
+pub(super) fn take_times(file: &Path) -> Result<Vec<f64>> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    std::fs::remove_file(file)?;
+    text.lines().map(|line| line.parse().with_context(|| format!("{}: {line:?}", file.display()))).collect()
+}
