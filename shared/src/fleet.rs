@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::ids::PoolName;
+use crate::words::words;
 
 /// The most labels of an agent or a job: each is compared in matching.
 pub const MAX_LABELS: usize = 64;
@@ -66,7 +67,8 @@ impl AgentFacts {
     }
 }
 
-/// What a box's numbers are good for: what its sensor asks of it, and which results may stand beside each other.
+/// What a box's numbers are good for: what its sensor asks of it, and which results may stand beside each other. The
+/// strictest comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tier {
@@ -80,25 +82,7 @@ pub enum Tier {
     Dev,
 }
 
-impl Tier {
-    /// All of them, the strictest first.
-    pub const ALL: &[Self] = &[Self::BareMetalIsolated, Self::Shielded, Self::Dev];
-
-    /// The word for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::BareMetalIsolated => "bare-metal-isolated",
-            Self::Shielded => "shielded",
-            Self::Dev => "dev",
-        }
-    }
-}
-
-impl fmt::Display for Tier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
+words!(Tier { BareMetalIsolated = "bare-metal-isolated", Shielded = "shielded", Dev = "dev" });
 
 impl FromStr for Tier {
     type Err = UnknownWord;
@@ -138,23 +122,7 @@ macro_rules! word_enum {
             $($(#[$variant_doc])* $variant),+
         }
 
-        impl $name {
-            /// All of them, in order.
-            pub const ALL: &[Self] = &[$(Self::$variant),+];
-
-            /// The word for it.
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $word),+
-                }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.as_str())
-            }
-        }
+        words!($name { $($variant = $word),+ });
 
         impl FromStr for $name {
             type Err = UnknownWord;

@@ -23,3 +23,4 @@ pub mod units;
 pub mod usage;
 pub mod used;
 pub mod void;
+mod words;

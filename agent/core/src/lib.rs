@@ -3,6 +3,7 @@
 
 pub mod cpu_alloc;
 pub mod disturbance;
+pub mod interrupts;
 pub mod machine;
 pub mod probe;
 pub mod slices;

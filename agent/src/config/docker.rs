@@ -73,27 +73,23 @@ impl FileDocker {
             pull: self.pull,
         };
         if let Some(bytes) = config.memory_max_bytes.filter(|bytes| *bytes < LEAST_MEMORY_BYTES) {
-            return Err(out_of_range("docker.memory_max", bytes.to_string(), "at least 6 MiB"));
+            return Err(ConfigError::range("docker.memory_max", &bytes, "at least 6 MiB"));
         }
         // One is the container's own init.
         if config.processes_max < 2 {
-            return Err(out_of_range("docker.processes_max", config.processes_max.to_string(), "at least 2"));
+            return Err(ConfigError::range("docker.processes_max", &config.processes_max, "at least 2"));
         }
         for pattern in config.images.iter().flatten() {
             if globset::Glob::new(pattern).is_err() {
-                let got = pattern.escape_default().to_string();
-                return Err(out_of_range("docker.images", got, "a list of patterns like \"engine*\""));
+                let got = pattern.escape_default();
+                return Err(ConfigError::range("docker.images", &got, "a list of patterns like \"engine*\""));
             }
         }
         if config.images.as_ref().is_some_and(|patterns| patterns.len() > MAX_PATTERNS) {
-            return Err(out_of_range("docker.images", "too long".to_owned(), "at most 1000 patterns"));
+            return Err(ConfigError::range("docker.images", &"too long", "at most 1000 patterns"));
         }
         Ok(self.enabled.then_some(config))
     }
-}
-
-fn out_of_range(key: &'static str, got: String, range: &'static str) -> ConfigError {
-    ConfigError::Range { key, got, range }
 }
 
 /// The agent's own user, unless that is root.
@@ -109,10 +105,10 @@ fn own_user() -> RunAs {
 /// `UID` or `UID:GID`: an image's names of users mean nothing to the box.
 fn user(text: &str) -> Result<RunAs, ConfigError> {
     let refuse = || {
-        let got = text.escape_default().take(60).collect();
-        out_of_range(
+        let got: String = text.escape_default().take(60).collect();
+        ConfigError::range(
             "docker.user",
-            got,
+            &got,
             "a user's number other than 0, with its group's as in \"65532:65532\"",
         )
     };

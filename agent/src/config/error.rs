@@ -86,3 +86,10 @@ fn suggestion(nearest: Option<&str>, known: &[&str]) -> String {
         None => format!("; it knows {}", known.join(", ")),
     }
 }
+
+impl ConfigError {
+    /// A key with a value that it cannot have, and what it can.
+    pub(super) fn range(key: &'static str, got: &dyn ToString, range: &'static str) -> Self {
+        Self::Range { key, got: got.to_string(), range }
+    }
+}

@@ -125,23 +125,10 @@ impl FileConfig {
             |error: toml::de::Error| ConfigError::Toml { path: path.to_owned(), message: error.to_string() };
         let table: toml::Table = text.parse().map_err(bad)?;
         check_keys(path, &table, KEYS, "agent.toml")?;
-        if let Some(toml::Value::Table(limits)) = table.get("limits") {
-            check_keys(path, limits, LIMIT_KEYS, "[limits]")?;
-        }
-        if let Some(toml::Value::Table(docker)) = table.get("docker") {
-            check_keys(path, docker, DOCKER_KEYS, "[docker]")?;
-        }
-        if let Some(toml::Value::Table(tune)) = table.get("tune") {
-            check_keys(path, tune, TUNE_KEYS, "[tune]")?;
-        }
-        if let Some(toml::Value::Table(void)) = table.get("void") {
-            check_keys(path, void, VOID_KEYS, "[void]")?;
-        }
-        if let Some(toml::Value::Table(sensor)) = table.get("sensor") {
-            check_keys(path, sensor, SENSOR_KEYS, "[sensor]")?;
-        }
-        if let Some(toml::Value::Table(probe)) = table.get("probe") {
-            check_keys(path, probe, PROBE_KEYS, "[probe]")?;
+        for (key, known, name) in TABLES {
+            if let Some(toml::Value::Table(table)) = table.get(*key) {
+                check_keys(path, table, known, name)?;
+            }
         }
         toml::from_str(text).map_err(bad)
     }
@@ -154,7 +141,7 @@ impl FileConfig {
             None => vec![DEFAULT_COORDINATOR.to_owned()],
         };
         if written.is_empty() || written.len() > MAX_COORDINATORS {
-            return Err(out_of_range("coordinator", &written.len(), "from 1 to 16 URLs"));
+            return Err(ConfigError::range("coordinator", &written.len(), "from 1 to 16 URLs"));
         }
         let id = match flags.id.or(self.id) {
             Some(id) => AgentId::new(id)?,
@@ -205,28 +192,34 @@ impl AgentConfig {
     fn check(self) -> Result<Self, ConfigError> {
         self.check_probe()?;
         if self.stage_ahead > MAX_STAGE_AHEAD {
-            return Err(out_of_range("stage_ahead", &self.stage_ahead, "from 0 to 64"));
+            return Err(ConfigError::range("stage_ahead", &self.stage_ahead, "from 0 to 64"));
         }
         if self.stagers == 0 || self.stagers > MAX_STAGERS {
-            return Err(out_of_range("stagers", &self.stagers, "from 1 to 16"));
+            return Err(ConfigError::range("stagers", &self.stagers, "from 1 to 16"));
         }
         if self.lease_grace > Duration::from_mins(1) {
-            return Err(out_of_range(
+            return Err(ConfigError::range(
                 "lease_grace",
                 &humantime::format_duration(self.lease_grace),
                 "at most 1m",
             ));
         }
         if self.limits.output_max_bytes == 0 {
-            return Err(out_of_range("limits.output_max", &0, "at least 1 byte"));
+            return Err(ConfigError::range("limits.output_max", &0, "at least 1 byte"));
         }
         Ok(self)
     }
 }
 
-fn out_of_range(key: &'static str, got: &dyn ToString, range: &'static str) -> ConfigError {
-    ConfigError::Range { key, got: got.to_string(), range }
-}
+/// The tables of the file, each with its keys and its name for people.
+const TABLES: &[(&str, &[&str], &str)] = &[
+    ("limits", LIMIT_KEYS, "[limits]"),
+    ("docker", DOCKER_KEYS, "[docker]"),
+    ("tune", TUNE_KEYS, "[tune]"),
+    ("void", VOID_KEYS, "[void]"),
+    ("sensor", SENSOR_KEYS, "[sensor]"),
+    ("probe", PROBE_KEYS, "[probe]"),
+];
 
 fn check_keys(
     path: &Path,

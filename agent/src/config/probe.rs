@@ -49,8 +49,8 @@ impl AgentConfig {
     pub(super) fn check_probe(&self) -> Result<(), ConfigError> {
         for (key, length) in [("probe.before", self.probe.before), ("probe.after", self.probe.after)] {
             if length > LENGTH_MOST {
-                let got = humantime::format_duration(length).to_string();
-                return Err(ConfigError::Range { key, got, range: "at most 2m, or 0s for none" });
+                let got = humantime::format_duration(length);
+                return Err(ConfigError::range(key, &got, "at most 2m, or 0s for none"));
             }
         }
         Ok(())

@@ -47,18 +47,18 @@ impl FileSensor {
         let is_fingerprint =
             |text: &str| text.len() == FINGERPRINT_CHARS && text.bytes().all(|b| b.is_ascii_hexdigit());
         if let Some(text) = approved.as_deref().filter(|text| !is_fingerprint(text)) {
-            return Err(ConfigError::Range {
-                key: "sensor.approved",
-                got: format!("`{}`", text.escape_default()),
-                range: "the 16 letters and digits that `darwin-agent sensor` shows as `fingerprint`",
-            });
+            return Err(ConfigError::range(
+                "sensor.approved",
+                &format!("`{}`", text.escape_default()),
+                "the 16 letters and digits that `darwin-agent sensor` shows as `fingerprint`",
+            ));
         }
         if production.len() > PRODUCTION_MAX || production.iter().any(String::is_empty) {
-            return Err(ConfigError::Range {
-                key: "sensor.production",
-                got: format!("{} names", production.len()),
-                range: "at most 64 names of processes, none of them empty",
-            });
+            return Err(ConfigError::range(
+                "sensor.production",
+                &format!("{} names", production.len()),
+                "at most 64 names of processes, none of them empty",
+            ));
         }
         Ok(SensorConfig { require, forgive, approved, production })
     }

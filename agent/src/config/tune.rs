@@ -198,7 +198,7 @@ fn within(key: &'static str, got: Duration, least: Duration, most: Duration) -> 
         "tune.wakeup_latency_max" => "from 0s to 10ms",
         _ => "from 0s to 1h",
     };
-    Err(ConfigError::Range { key, got: humantime::format_duration(got).to_string(), range })
+    Err(ConfigError::range(key, &humantime::format_duration(got), range))
 }
 
 #[cfg(test)]

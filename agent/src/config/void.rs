@@ -66,11 +66,11 @@ impl FileVoid {
         limits.major_faults = self.major_faults.or(limits.major_faults);
         for name in &self.forgive {
             if !limits.forgive(name) {
-                return Err(ConfigError::Range {
-                    key: "void.forgive",
-                    got: format!("`{}`", name.escape_default()),
-                    range: "some of stolen, foreign, throttled, interrupts, migrated, swapped, faulted, switched",
-                });
+                return Err(ConfigError::range(
+                    "void.forgive",
+                    &format!("`{}`", name.escape_default()),
+                    "some of stolen, foreign, throttled, interrupts, migrated, swapped, faulted, switched",
+                ));
             }
         }
         Ok(limits)
@@ -100,7 +100,7 @@ fn share(
             ppm
         }
         Some(percent) => {
-            return Err(ConfigError::Range { key, got: percent.to_string(), range: "from 0 to 100" });
+            return Err(ConfigError::range(key, &percent, "from 0 to 100"));
         }
         None => of_tier.share_ppm,
     };

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::query_parameters::{
-    ListContainersOptionsBuilder, ListImagesOptionsBuilder, RemoveContainerOptions,
-    RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder,
+    ListContainersOptionsBuilder, ListImagesOptionsBuilder, RemoveContainerOptionsBuilder,
+    RemoveImageOptionsBuilder,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
 use darwin_shared::image::Image;
@@ -184,12 +184,9 @@ impl Daemon {
 
     /// Removes containers and images of an earlier life; says how many containers there were.
     async fn sweep(&self) -> Result<usize, Error> {
-        let left = labelled(&self.client, &format!("{LABEL_STATE}={}", self.state)).await?;
-        for container in &left {
-            self.remove(container).await?;
-        }
+        let left = remove_labelled(&self.client, &format!("{LABEL_STATE}={}", self.state)).await?;
         self.sweep_images().await?;
-        Ok(left.len())
+        Ok(left)
     }
 
     /// Removes all images that bear our name.
@@ -206,7 +203,7 @@ impl Daemon {
 
     /// Removes a container, whether it runs or not; one that is not there is removed.
     pub(super) async fn remove(&self, container: &str) -> Result<(), Error> {
-        forgive_absent(self.client.remove_container(container, Some(by_force())).await)
+        remove_container(&self.client, container).await
     }
 
     /// Removes a name of an image, and the image if it has no other.
@@ -222,21 +219,26 @@ pub(super) async fn connect(socket: &str) -> Result<Docker, Error> {
     client.negotiate_version().await
 }
 
-/// The ids of all containers with this label, whether they run or not.
-pub(super) async fn labelled(client: &Docker, label: &str) -> Result<Vec<String>, Error> {
+/// Removes all containers with this label, whether they run or not; says how many there were.
+pub(super) async fn remove_labelled(client: &Docker, label: &str) -> Result<usize, Error> {
     let filter = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
     let options = ListContainersOptionsBuilder::default().all(true).filters(&filter).build();
     let found = client.list_containers(Some(options)).await?;
-    Ok(found.into_iter().filter_map(|container| container.id).collect())
+    let ids: Vec<&str> = found.iter().filter_map(|container| container.id.as_deref()).collect();
+    for id in &ids {
+        remove_container(client, id).await?;
+    }
+    Ok(ids.len())
 }
 
-/// Removes a container, whether it runs or not, with its volumes.
-pub(super) fn by_force() -> RemoveContainerOptions {
-    RemoveContainerOptionsBuilder::default().force(true).v(true).build()
+/// Removes a container, whether it runs or not, with its volumes; one that is not there is removed.
+async fn remove_container(client: &Docker, container: &str) -> Result<(), Error> {
+    let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+    forgive_absent(client.remove_container(container, Some(options)).await)
 }
 
 /// What is not there need not be removed; of what is being removed already, the end is near.
-pub(super) fn forgive_absent(done: Result<(), Error>) -> Result<(), Error> {
+fn forgive_absent(done: Result<(), Error>) -> Result<(), Error> {
     match done {
         Err(Error::DockerResponseServerError { status_code: 404 | 409, .. }) => Ok(()),
         done => done,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::daemon::{LABEL_LIFE, connect, forgive_absent, labelled};
+use super::daemon::{LABEL_LIFE, connect, remove_labelled};
 
 /// The first argument that turns the agent's binary into a guard.
 const GUARD_ARG: &str = "__container-guard";
@@ -94,19 +94,11 @@ async fn end_all(socket: &str, life: &str) {
     let mut empty = 0;
     while empty < EMPTY_LOOKS {
         let begun = Instant::now();
-        empty = match remove_labelled(socket, &label).await {
+        let removed = async { remove_labelled(&connect(socket).await?, &label).await }.await;
+        empty = match removed {
             Ok(0) => empty + 1,
             Ok(_) | Err(_) => 0,
         };
         sleep(LOOK_PAUSE.saturating_sub(begun.elapsed())).await;
     }
-}
-
-async fn remove_labelled(socket: &str, label: &str) -> Result<usize, bollard::errors::Error> {
-    let client = connect(socket).await?;
-    let left = labelled(&client, label).await?;
-    for id in &left {
-        forgive_absent(client.remove_container(id, Some(super::daemon::by_force())).await)?;
-    }
-    Ok(left.len())
 }

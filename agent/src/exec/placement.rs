@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::host::{HostFs, ReadError};
+use crate::host::{HostFs, ReadError, TaskStat};
 
 /// The kernel's number of `SCHED_FIFO` (`man sched`).
 const SCHED_FIFO: u32 = 1;
@@ -159,10 +159,8 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
 
 /// The real-time priority (field 40) and the policy (field 41).
 fn priority_and_policy(stat: &str) -> Option<(u8, u32)> {
-    // The name in parentheses may hold anything, spaces and parentheses too.
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace().skip(37);
-    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+    let stat = TaskStat::parse(stat)?;
+    Some((stat.field(40)?.parse().ok()?, stat.field(41)?.parse().ok()?))
 }
 
 #[cfg(test)]

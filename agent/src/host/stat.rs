@@ -113,6 +113,24 @@ impl StatSample {
     }
 }
 
+/// What slows down when it gets too hot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Throttled {
+    /// One core.
+    Core,
+    /// The whole package.
+    Package,
+}
+
+/// How often a CPU's core or package was throttled, since the box started.
+pub fn throttle_count(host: &HostFs, cpu: u32, what: Throttled) -> Result<u64, ReadError> {
+    let what = match what {
+        Throttled::Core => "core",
+        Throttled::Package => "package",
+    };
+    host.parse(format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle/{what}_throttle_count"), "a count")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

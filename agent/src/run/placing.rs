@@ -14,7 +14,7 @@ use tokio::sync::{OnceCell, mpsc};
 use crate::cores::isolation_level;
 use crate::driver::Progress;
 use crate::exec::{Placement, PlacementError, Started, glance_at_placement, verify_placement};
-use crate::host::HostFs;
+use crate::host::{HostFs, TaskStat};
 use crate::tune::{Ground, Tuner};
 
 /// When a bench is looked at closely and told of. Whatever is over sooner is told of with its result: for the many short
@@ -302,11 +302,8 @@ impl Placing<'_> {
 
 /// The CPU that the process's first thread ran on last; none if it is gone, or hidden.
 fn last_cpu(host: &HostFs, pid: u32) -> Option<u32> {
-    /// Field 39 of `/proc/PID/stat` (proc(5)), counted from the one after the command's closing bracket, which is the third.
-    const PROCESSOR: usize = 39 - 3;
     let text = host.read(format!("/proc/{pid}/stat")).ok()?;
-    let (_, fields) = text.rsplit_once(')')?;
-    fields.split_whitespace().nth(PROCESSOR)?.parse().ok()
+    TaskStat::parse(&text)?.field(39)?.parse().ok()
 }
 
 #[cfg(test)]

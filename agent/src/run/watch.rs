@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use darwin_agent_core::cpu_alloc::Granted;
 use darwin_agent_core::disturbance::{Counted, VoidLimits, causes};
+use darwin_agent_core::interrupts::{InterruptLine, InterruptTable};
 use darwin_shared::cpu::CpuSet;
 use darwin_shared::formats::Format;
 use darwin_shared::spec::JobSpec;
 use darwin_shared::usage::Usage;
 use darwin_shared::void::VoidCause;
 
-use crate::host::{HostFs, StatSample};
+use crate::host::{HostFs, StatSample, Throttled, throttle_count};
 
 /// Rounds shorter than this are not watched: the kernel counts a CPU's time in ticks of 10 ms, so that nothing could be
 /// said of them, and reading would make them dearer.
@@ -171,8 +172,7 @@ fn tick() -> Duration {
     Duration::from_secs(1) / per_second.unwrap_or(USUAL_PER_SECOND)
 }
 
-/// Interrupts of devices on these CPUs, since the box started: the lines of `/proc/interrupts` that begin with a number.
-/// Those with a name are the kernel's own, timer and calls between CPUs among them.
+/// Interrupts of devices on these CPUs, since the box started.
 fn device_interrupts(host: &HostFs, cpus: &CpuSet) -> Option<u64> {
     let text = host.read_head("/proc/interrupts", INTERRUPTS_MAX_BYTES).ok()?;
     // A table that is cut off would count less with each column that grows.
@@ -181,28 +181,11 @@ fn device_interrupts(host: &HostFs, cpus: &CpuSet) -> Option<u64> {
 }
 
 fn count_interrupts(text: &str, cpus: &CpuSet) -> Option<u64> {
-    let mut lines = text.lines();
-    let columns: Vec<usize> = lines
-        .next()?
-        .split_whitespace()
-        .enumerate()
-        .filter(|(_, name)| {
-            let cpu = name.strip_prefix("CPU").and_then(|cpu| cpu.parse().ok());
-            cpu.is_some_and(|cpu| cpus.contains(cpu))
-        })
-        .map(|(column, _)| column)
-        .collect();
-    let last = *columns.last()?;
+    let table = InterruptTable::of(text, |cpu| cpus.contains(cpu)).filter(|table| !table.is_empty())?;
     let mut total: u64 = 0;
-    for line in lines {
-        let Some((name, counts)) = line.split_once(':') else { continue };
-        if name.trim().parse::<u32>().is_err() {
-            continue;
-        }
-        for (column, count) in counts.split_whitespace().take(last + 1).enumerate() {
-            if columns.contains(&column) {
-                total = total.saturating_add(count.parse().ok()?);
-            }
+    for line in table.lines().filter(InterruptLine::is_of_a_device) {
+        for count in table.counts(line) {
+            total = total.saturating_add(count?);
         }
     }
     Some(total)
@@ -210,10 +193,9 @@ fn count_interrupts(text: &str, cpus: &CpuSet) -> Option<u64> {
 
 /// How often these CPUs were throttled, since the box started; those of a package count for it once.
 fn throttlings(host: &HostFs, cpus: &CpuSet) -> Option<u64> {
-    let folder = |cpu| format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle");
-    let read = |cpu, file| host.parse::<u64>(format!("{}/{file}", folder(cpu)), "a number").ok();
-    let of_cores: Option<u64> = cpus.iter().map(|cpu| read(cpu, "core_throttle_count")).sum();
-    Some(of_cores?.saturating_add(read(cpus.first()?, "package_throttle_count").unwrap_or(0)))
+    let read = |cpu, what| throttle_count(host, cpu, what).ok();
+    let of_cores: Option<u64> = cpus.iter().map(|cpu| read(cpu, Throttled::Core)).sum();
+    Some(of_cores?.saturating_add(read(cpus.first()?, Throttled::Package).unwrap_or(0)))
 }
 
 /// Pages that were swapped in or out, since the box started.

@@ -10,6 +10,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::fleet::Tier;
+use crate::words::words;
 
 pub use self::short::{BoxWatch, ProbeShort, share};
 
@@ -17,29 +18,6 @@ pub use self::short::{BoxWatch, ProbeShort, share};
 pub const PROBE_SCHEMA: &str = "darwin-probe/1";
 /// The most CPUs of one probe: more than a box that is leased as a whole has.
 pub const MAX_PROBED_CPUS: usize = 1024;
-
-/// An enum whose variants are known by a word, in JSON and on screen.
-macro_rules! words {
-    ($name:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
-        impl $name {
-            /// All of them, in order.
-            pub const ALL: &[Self] = &[$(Self::$variant),+];
-
-            /// The word for it.
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $word),+
-                }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.as_str())
-            }
-        }
-    };
-}
 
 /// What a probe comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use darwin_gate::plan::Question;
 
 use super::report::{Aim, Line, median};
 use crate::World;
-use crate::e2e::Example;
+use crate::e2e::{Example, calibrate};
 
 /// How often the plans take turns.
 const TURNS: usize = 3;
@@ -40,11 +40,11 @@ pub fn plans() -> Result<Vec<Line>> {
     for _ in 0..TURNS {
         for ((_, name), example) in PLANS.iter().zip(&examples) {
             let folder = &example.as_ref().map_err(|why| anyhow::anyhow!("{why:#}"))?.folder;
-            for (metric, robust, plain) in calibrate(&world, folder)? {
-                if let Some(metric) = METRICS.into_iter().find(|known| *known == metric) {
+            for series in calibrate(&world, folder, PAIRS)? {
+                if let Some(metric) = METRICS.into_iter().find(|known| *known == series.metric) {
                     let spread = spreads.entry((metric, name)).or_default();
-                    spread.robust.push(robust);
-                    spread.plain.push(plain);
+                    spread.robust.push(series.robust_sd);
+                    spread.plain.push(series.sd);
                 }
             }
         }
@@ -75,21 +75,4 @@ pub fn plans() -> Result<Vec<Line>> {
         lines.push(Line::new(what, needed[1] / needed[0], "of the plain ones", Aim::AtMost(SHARE)));
     }
     Ok(lines)
-}
-
-/// Compares the example with itself; each series with its robust and its plain standard deviation.
-fn calibrate(world: &World, folder: &Path) -> Result<Vec<(String, f64, f64)>> {
-    let arguments = ["measure", "--calibrate", "--pairs", PAIRS, "--format", "json"];
-    let done = world.darwin_in(folder, &arguments)?;
-    ensure!(done.code == 0, "a calibration failed: {}{}", done.stdout, done.stderr);
-    let report = done.json()?;
-    let series = report["series"].as_array().context("a calibration without series")?;
-    series
-        .iter()
-        .map(|row| {
-            let number = |field: &str| row[field].as_f64().with_context(|| format!("no {field}: {row}"));
-            let metric = row["metric"].as_str().unwrap_or_default().to_owned();
-            Ok((metric, number("log_ratio_robust_sd")?, number("log_ratio_sd")?))
-        })
-        .collect()
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use anyhow::{Context, Result, bail};
 
+use super::calibrated::{Calibrated, calibrate};
 use super::example::{Example, SAME};
 use super::neighbour::Neighbour;
 use crate::World;
@@ -141,21 +141,14 @@ pub fn run(settings: &Settings, mut heard: impl FnMut(Kind, &str)) -> Result<BTr
 /// What the planner says of a change of 5%: calibrates the example as it is, and asks for each series; the chance that the
 /// most certain of them has is the least that the job has.
 fn predicted(world: &World, folder: &Path) -> Result<f64> {
-    let arguments = ["measure", "--calibrate", "--pairs", CALIBRATION_PAIRS, "--format", "json"];
-    let done = world.darwin_in(folder, &arguments)?;
-    ensure!(done.code == 0, "a calibration failed: {}{}", done.stdout, done.stderr);
-    let report = done.json()?;
-    let series = report["series"].as_array().context("a calibration without series")?;
     // What is gated by default: p50 and p99. The guard for slow processes is one more test.
-    let gated: Vec<&Value> = series
-        .iter()
-        .filter(|row| row["metric"] == "latency.p50" || row["metric"] == "latency.p99")
-        .collect();
-    let tests = (gated.len() + 1).to_string();
+    let is_gated = |series: &Calibrated| ["latency.p50", "latency.p99"].contains(&series.metric.as_str());
+    let chosen: Vec<Calibrated> =
+        calibrate(world, folder, CALIBRATION_PAIRS)?.into_iter().filter(is_gated).collect();
+    let tests = (chosen.len() + 1).to_string();
     let mut best: f64 = 0.0;
-    for row in gated {
-        let sd = row["log_ratio_robust_sd"].as_f64().context("a series without its noise")?;
-        let noise = format!("{:.4}%", 100.0 * sd);
+    for series in chosen {
+        let noise = format!("{:.4}%", 100.0 * series.robust_sd);
         let ask =
             ["gate", "--plan", "--noise", &noise, "--gated", &tests, "--effect", "5%", "--format", "json"];
         let plan = world.darwin_in(folder, &ask)?.json()?;

@@ -2,6 +2,8 @@
 
 use darwin_shared::probe::Cause;
 
+use crate::interrupts::{InterruptLine, InterruptTable};
+
 /// Lines that have one number, which is of no CPU.
 const OF_NO_CPU: [&str; 2] = ["ERR", "MIS"];
 
@@ -29,27 +31,18 @@ pub struct Interrupts {
 impl Interrupts {
     /// The column of this CPU; none if it has none.
     pub fn parse(text: &str, cpu: u32) -> Option<Self> {
-        let mut lines = text.lines();
-        let wanted = format!("CPU{cpu}");
-        let columns: Vec<&str> = lines.next()?.split_whitespace().collect();
-        let column = columns.iter().position(|name| *name == wanted)?;
+        let table = InterruptTable::of(text, |of| of == cpu).filter(|table| !table.is_empty())?;
         let mut counted = Self::default();
-        for line in lines {
-            let Some((name, rest)) = line.split_once(':') else { continue };
-            let name = name.trim();
-            if OF_NO_CPU.contains(&name) {
-                continue;
-            }
-            let count = rest.split_whitespace().nth(column).and_then(|number| number.parse::<u64>().ok());
-            let Some(count) = count else { continue };
-            *counted.slot(name, rest) += count;
+        for line in table.lines().filter(|line| !OF_NO_CPU.contains(&line.name)) {
+            *counted.slot(line) += table.counts(line).flatten().sum::<u64>();
         }
         Some(counted)
     }
 
     /// Where a line's count belongs. On machines without Intel's short names the text behind the numbers tells.
-    fn slot(&mut self, name: &str, rest: &str) -> &mut u64 {
-        match name {
+    fn slot(&mut self, line: InterruptLine<'_>) -> &mut u64 {
+        let rest = line.rest;
+        match line.name {
             "LOC" => &mut self.timer,
             "RES" => &mut self.reschedule,
             "CAL" => &mut self.call,
@@ -59,7 +52,7 @@ impl Interrupts {
             _ if rest.contains("arch_timer") => &mut self.timer,
             _ if rest.contains("Rescheduling") => &mut self.reschedule,
             _ if rest.contains("Function call") => &mut self.call,
-            _ if name.bytes().all(|byte| byte.is_ascii_digit()) => &mut self.device,
+            _ if line.is_of_a_device() => &mut self.device,
             _ => &mut self.other,
         }
     }

@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 
 use super::super::cgroup;
 use super::super::sys::{self, Death, Reap, Waited};
+use crate::host::TaskStat;
 use crate::measure::together;
 
 /// The longest that killing a tree is tried; what lives on is stuck in the kernel.
@@ -78,8 +79,7 @@ fn descendants() -> io::Result<Vec<Pid>> {
         let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
             continue;
         };
-        // The name in parentheses may hold anything; the parent is the second field behind it.
-        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+        let parent = TaskStat::parse(&stat).and_then(|stat| stat.field(4)?.parse().ok());
         if let Some(parent) = parent {
             children.entry(parent).or_default().push(pid);
         }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use darwin_agent_core::interrupts::InterruptTable;
 use darwin_shared::cpu::CpuSet;
 
 use crate::host::fs::HostFs;
+use crate::host::stat::{Throttled, throttle_count};
 
 /// `/proc/interrupts` grows with CPUs times interrupts; a box with 256 CPUs and some thousands stays within.
 const INTERRUPTS_MAX_BYTES: u64 = 16 << 20;
@@ -45,22 +47,11 @@ fn uptime(host: &HostFs) -> Result<f64, String> {
 
 fn interrupts(host: &HostFs, cpus: &CpuSet) -> Result<BTreeMap<String, u64>, String> {
     let text = host.read_head("/proc/interrupts", INTERRUPTS_MAX_BYTES).map_err(|error| error.to_string())?;
-    let mut lines = text.lines();
-    let head: Option<Vec<u32>> = lines
-        .next()
-        .map(|line| line.split_whitespace().map(|word| word.strip_prefix("CPU")?.parse().ok()).collect())
-        .unwrap_or_default();
-    let columns = head.ok_or("/proc/interrupts does not begin with a line of CPUs")?;
-    let mut counts = BTreeMap::new();
-    for line in lines {
-        let Some((name, rest)) = line.split_once(':') else { continue };
-        let words = columns.iter().zip(rest.split_whitespace());
-        let ours = words.filter(|(cpu, _)| cpus.contains(**cpu));
-        // Some lines (`ERR`, `MIS`) have one sum for all CPUs.
-        let count = ours.filter_map(|(_, word)| word.parse::<u64>().ok()).sum();
-        counts.insert(name.trim().to_owned(), count);
-    }
-    Ok(counts)
+    let table = InterruptTable::of(&text, |cpu| cpus.contains(cpu));
+    let table = table.ok_or("/proc/interrupts does not begin with a line of CPUs")?;
+    // Some lines (`ERR`, `MIS`) have one sum for all CPUs.
+    let count = |line| table.counts(line).flatten().sum();
+    Ok(table.lines().map(|line| (line.name.to_owned(), count(line))).collect())
 }
 
 fn vmstat(host: &HostFs) -> Result<BTreeMap<String, u64>, String> {
@@ -75,9 +66,8 @@ fn vmstat(host: &HostFs) -> Result<BTreeMap<String, u64>, String> {
 fn throttled(host: &HostFs, cpus: &CpuSet) -> Result<u64, String> {
     let mut sum = 0u64;
     for cpu in cpus.iter() {
-        for kind in ["core", "package"] {
-            let path = format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle/{kind}_throttle_count");
-            let count: u64 = host.parse(path, "a count").map_err(|error| error.to_string())?;
+        for kind in [Throttled::Core, Throttled::Package] {
+            let count = throttle_count(host, cpu, kind).map_err(|error| error.to_string())?;
             sum = sum.saturating_add(count);
         }
     }

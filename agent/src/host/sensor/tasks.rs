@@ -3,6 +3,7 @@
 use darwin_shared::cpu::CpuSet;
 
 use super::check::{Check, Found, Look, When, listed, named, or_unknown};
+use crate::host::TaskStat;
 
 /// The most processes and threads that one reading looks at; beyond it the reading says so.
 const TASKS_MAX: usize = 20_000;
@@ -42,16 +43,14 @@ struct Thread {
 }
 
 impl Thread {
-    /// Fields as in proc(5): 2 is the name, 3 the state, 9 the flags, 39 the CPU that it ran on last.
+    /// Fields as in proc(5): 3 is the state, 9 the flags, 39 the CPU that it ran on last.
     fn parse(stat: &str) -> Option<Self> {
-        let (head, rest) = stat.rsplit_once(')')?;
-        let (_, name) = head.split_once('(')?;
-        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let stat = TaskStat::parse(stat)?;
         Some(Self {
-            name: name.to_owned(),
-            runs: *fields.first()? == "R",
-            of_kernel: fields.get(6)?.parse::<u64>().ok()? & KERNEL_THREAD != 0,
-            cpu: fields.get(36)?.parse().ok()?,
+            name: stat.name.to_owned(),
+            runs: stat.field(3)? == "R",
+            of_kernel: stat.field(9)?.parse::<u64>().ok()? & KERNEL_THREAD != 0,
+            cpu: stat.field(39)?.parse().ok()?,
         })
     }
 }

@@ -142,15 +142,8 @@ fn the_page_on_the_sensor_describes_every_check() {
 fn what_a_box_does_not_have_is_unknown_and_nothing_fails() {
     let empty = tempfile::tempdir().unwrap();
     let host = HostFs::new(empty.path());
-    let scope = Scope {
-        cpus: "1".parse().unwrap(),
-        siblings_idle: CpuSet::new(),
-        housekeeping: "0".parse().unwrap(),
-        cache_neighbours: CpuSet::new(),
-        kinds: Vec::new(),
-        nodes: BTreeMap::from([(darwin_agent_core::topology::NodeId(0), "1".parse().unwrap())]),
-        disk: "/".into(),
-    };
+    let nodes = BTreeMap::from([(darwin_agent_core::topology::NodeId(0), "1".parse().unwrap())]);
+    let scope = Scope { nodes, disk: "/".into(), ..scope_of_one_cpu() };
     for tier in Tier::ALL {
         let mut sensor = Sensor::new(&host, scope.clone(), SensorPolicy::of(*tier));
         let report = sensor.read(&host, &CpuSet::new(), Depth::Whole);
@@ -272,6 +265,19 @@ fn nothing_is_measured_beside_production() {
     assert!(report.refuses.unwrap().contains("cannot verify `production`: /proc shows no kernel threads"));
 }
 
+/// CPU 1 is leased, CPU 0 is kept.
+fn scope_of_one_cpu() -> Scope {
+    Scope {
+        cpus: "1".parse().unwrap(),
+        siblings_idle: CpuSet::new(),
+        housekeeping: "0".parse().unwrap(),
+        cache_neighbours: CpuSet::new(),
+        kinds: Vec::new(),
+        nodes: BTreeMap::new(),
+        disk: "/var/lib/agent".into(),
+    }
+}
+
 /// A small box of one leased CPU, changed at will.
 struct Small {
     dir: tempfile::TempDir,
@@ -282,16 +288,7 @@ impl Small {
     fn new(tier: Tier) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let host = HostFs::new(dir.path());
-        let scope = Scope {
-            cpus: "1".parse().unwrap(),
-            siblings_idle: CpuSet::new(),
-            housekeeping: "0".parse().unwrap(),
-            cache_neighbours: CpuSet::new(),
-            kinds: Vec::new(),
-            nodes: BTreeMap::new(),
-            disk: "/var/lib/agent".into(),
-        };
-        let small = Self { sensor: Sensor::new(&host, scope, SensorPolicy::of(tier)), dir };
+        let small = Self { sensor: Sensor::new(&host, scope_of_one_cpu(), SensorPolicy::of(tier)), dir };
         small.write("proc/meminfo", "MemTotal: 99 kB\nMemAvailable:   8388608 kB\n");
         small.write("proc/interrupts", "CPU0 CPU1\n 24: 5 7 x\n");
         small.write("var/x", "");
