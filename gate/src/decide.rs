@@ -3,6 +3,7 @@
 //! REJECT is a union of tests, so each has its share of alpha. APPROVE is an intersection, so each test keeps
 //! the whole alpha; only the gain, which one primary series out of many may bring, is split over the primaries.
 
+use crate::anytime::PairsInOrder;
 use crate::metric::SeriesKey;
 use crate::policy::{MetricPolicy, Mode};
 use crate::ratio::Ratio;
@@ -31,6 +32,8 @@ impl Levels {
 pub(crate) enum Yardstick {
     /// The sign-flip score of the pairs.
     Score(Pairs),
+    /// The evidence of the pairs, for jobs without a planned end.
+    Evidence(PairsInOrder),
     /// A mean effect and its standard error, which is zero for exact counters: few pairs and builds.
     Normal { mean: f64, standard_error: f64 },
 }
@@ -39,10 +42,11 @@ pub(crate) enum Yardstick {
 const SAME_LOG_RATIO: f64 = 1e-12;
 
 impl Yardstick {
-    /// The distance from null value `t`, in standard deviations; positive is worse.
+    /// The distance from null value `t`, in standard deviations, or as log evidence; positive is worse.
     pub(crate) fn z(&self, t: f64) -> f64 {
         match self {
             Self::Score(pairs) => pairs.z(t),
+            Self::Evidence(pairs) => pairs.z(t),
             Self::Normal { mean, .. } if (mean - t).abs() <= SAME_LOG_RATIO => 0.0,
             Self::Normal { mean, standard_error } if *standard_error <= 0.0 => {
                 (mean - t).signum() * f64::INFINITY
@@ -55,6 +59,7 @@ impl Yardstick {
     pub(crate) fn centre(&self) -> f64 {
         match self {
             Self::Score(pairs) => pairs.centre(),
+            Self::Evidence(pairs) => pairs.centre(),
             Self::Normal { mean, .. } => *mean,
         }
     }
@@ -63,6 +68,7 @@ impl Yardstick {
     pub(crate) fn interval(&self, z: f64) -> Option<(f64, f64)> {
         match self {
             Self::Score(pairs) => pairs.interval(z),
+            Self::Evidence(pairs) => pairs.interval(z),
             Self::Normal { mean, standard_error } => {
                 let half = z * standard_error;
                 half.is_finite().then_some((mean - half, mean + half))

@@ -9,7 +9,9 @@
 //! Ville's inequality it ever reaches `1 / alpha` with probability at most `alpha`, however often one looks. The price is
 //! power at a few dozen pairs, where the planned looks of [`crate::bounds`] see more.
 
-/// The bets on the size of the effect, in root mean squares of the pairs.
+use std::f64::consts::LN_2;
+
+/// The bets on the size of the effect, in root mean squares of the pairs; each is twice the one before.
 const LAMBDAS: [f64; 5] = [0.15, 0.3, 0.6, 1.2, 2.4];
 /// Keeps the scale above zero; far below any log ratio that can be measured.
 const TINY: f64 = 1e-12;
@@ -41,11 +43,17 @@ impl SignFlipEvidence {
         }
         self.pairs += 1;
         self.squares += x * x;
-        let scale = (self.squares / self.pairs as f64).sqrt() + TINY;
+        let ratio = x / ((self.squares / self.pairs as f64).sqrt() + TINY);
+        // `ln(2 sigma(y)) = ln 2 - max(-y, 0) - ln(1 + e^-|y|)`; as the bets double, each `e^-|y|` is the last one squared.
+        let mut decay = (-2.0 * LAMBDAS[0] * ratio.abs()).exp();
         for (log, lambda) in self.logs.iter_mut().zip(LAMBDAS) {
-            *log += std::f64::consts::LN_2 - softplus(-2.0 * lambda * x / scale);
+            *log += LN_2 - (-2.0 * lambda * ratio).max(0.0) - decay.ln_1p();
+            decay *= decay;
         }
-        self.largest = self.largest.max(self.log_evidence());
+        // An average is never above the best bet, which is the cheaper one to look at.
+        if self.best_bet() > self.largest {
+            self.largest = self.largest.max(self.log_evidence());
+        }
     }
 
     /// Pairs so far.
@@ -55,20 +63,30 @@ impl SignFlipEvidence {
 
     /// `ln E_n`.
     pub fn log_evidence(&self) -> f64 {
-        let most = self.logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let most = self.best_bet();
         let sum: f64 = self.logs.iter().map(|log| (log - most).exp()).sum();
         most + (sum / LAMBDAS.len() as f64).ln()
     }
 
+    /// The largest `ln E_n` so far, from before the first pair on, where it is 0.
+    pub fn largest_log_evidence(&self) -> f64 {
+        self.largest
+    }
+
     /// Whether the evidence has ever reached `1 / alpha`.
     pub fn proves(&self, alpha: f64) -> bool {
-        self.largest >= -alpha.ln()
+        self.largest >= level(alpha)
+    }
+
+    /// The logarithm of the bet that has gained most.
+    fn best_bet(&self) -> f64 {
+        self.logs.iter().copied().fold(f64::NEG_INFINITY, f64::max)
     }
 }
 
-/// `ln(1 + e^x)` without overflow.
-fn softplus(x: f64) -> f64 {
-    x.max(0.0) + (-x.abs()).exp().ln_1p()
+/// The log evidence that proves at `alpha`: `-ln alpha`.
+pub fn level(alpha: f64) -> f64 {
+    -alpha.ln()
 }
 
 #[cfg(test)]
@@ -116,6 +134,7 @@ mod tests {
             evidence.push(-0.05);
         }
         assert!(evidence.log_evidence() < 0.0 && evidence.proves(0.01));
+        assert!(evidence.largest_log_evidence() >= level(0.01));
         let before = evidence.clone();
         evidence.push(f64::NAN);
         assert_eq!(evidence, before);

@@ -15,8 +15,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::anytime::Stopping;
 use crate::block::{Block, BlockError};
 use crate::bounds::{Boundaries, late_spending, spending};
+use crate::eprocess;
 use crate::ledger::{Ledger, Roster};
 use crate::metric::SeriesKey;
 use crate::policy::{FIRST_LOOK_PAIRS, Policy, PolicyError};
@@ -72,7 +74,7 @@ pub struct Leading {
 pub struct LookReport {
     /// Pairs at this look.
     pub pairs: u32,
-    /// The most pairs that will be measured.
+    /// The most pairs that will be measured; 0 without a planned end.
     #[serde(default)]
     pub max_pairs: u32,
     /// Pairs at the next look; none after the last.
@@ -81,13 +83,16 @@ pub struct LookReport {
     pub leading: Option<Leading>,
 }
 
-/// `latency.p99 of match -18.9% [-22.0%, -15.1%], 14 of 40 pairs, next look at 20`.
+/// `latency.p99 of match -18.9% [-22.0%, -15.1%], 14 of 40 pairs, next look at 20`; `14 pairs` without a planned end.
 impl fmt::Display for LookReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(leading) = &self.leading {
             write!(f, "{leading}, ")?;
         }
-        write!(f, "{} of {} pairs", self.pairs, self.max_pairs)?;
+        match self.max_pairs {
+            0 => write!(f, "{} pairs", self.pairs)?,
+            max_pairs => write!(f, "{} of {max_pairs} pairs", self.pairs)?,
+        }
         self.next_look.map_or(Ok(()), |next| write!(f, ", next look at {next}"))
     }
 }
@@ -202,7 +207,7 @@ impl Gate {
         self.looks_taken += 1;
         let roster = self.roster.get_or_insert_with(|| Roster::new(&self.policy, &self.ledger));
         let policy = &self.policy;
-        let boundary = |alpha| planned(policy, alpha).at(index);
+        let boundary = |alpha| at_look(policy, alpha, index);
         let mut judgement = judge(&self.policy, &self.ledger, roster, boundary);
         let last = pairs >= self.policy.max_pairs;
         if last {
@@ -212,7 +217,10 @@ impl Gate {
             let verdict = judgement.into_verdict(&self.policy, &self.ledger, self.seed, self.looks_taken);
             return self.decide(verdict);
         }
-        let max_pairs = self.policy.max_pairs;
+        let max_pairs = match self.policy.stopping {
+            Stopping::Planned => self.policy.max_pairs,
+            Stopping::Anytime => 0,
+        };
         Step::Look(LookReport { pairs, max_pairs, next_look: self.next_look(), leading: self.leading() })
     }
 
@@ -241,7 +249,7 @@ impl Gate {
 
     fn leading(&self) -> Option<Leading> {
         let boundary = match self.looks_taken.checked_sub(1) {
-            Some(index) => planned(&self.policy, self.policy.alpha).at(index as usize),
+            Some(index) => at_look(&self.policy, self.policy.alpha, index as usize),
             None => f64::INFINITY,
         };
         leading(&self.policy, &self.ledger, boundary)
@@ -251,17 +259,22 @@ impl Gate {
     ///
     /// From ten pairs on, a last look is taken at all pairs with all of alpha that the earlier looks left (Lan and
     /// `DeMets`: valid because the end does not depend on the effect). Below ten the few-pairs rule decides.
+    ///
+    /// Evidence that holds whenever one looks is held against the same levels as at any look. Only the guard for rare slow
+    /// processes, which has its share of alpha to itself, relies on the end. Below ten pairs nothing is proven: the
+    /// few-pairs rule assumes a noise and one look, which is less than such a job promises.
     pub fn finish(&self, why: EndOfData) -> Verdict {
         if let Some(verdict) = &self.decided {
             return verdict.clone();
         }
         let pairs = self.ledger.blocks;
         let roster = self.roster.clone().unwrap_or_else(|| Roster::new(&self.policy, &self.ledger));
+        let anytime = self.policy.stopping == Stopping::Anytime;
         let (mut judgement, looks_taken) = if pairs >= FIRST_LOOK_PAIRS {
             let last = LastLook::new(&self.policy, self.looks_taken as usize, pairs);
             (judge(&self.policy, &self.ledger, &roster, |alpha| last.boundary(alpha)), last.count())
-        } else if self.policy.is_strict() {
-            // An assumed noise says nothing of layouts: nothing is proven so early.
+        } else if self.policy.is_strict() || anytime {
+            // An assumed noise says nothing of layouts, nor whenever one looks: nothing is proven so early.
             (judge(&self.policy, &self.ledger, &roster, |_| f64::INFINITY), self.looks_taken)
         } else {
             (judge_few(&self.policy, &self.ledger, &roster), self.looks_taken)
@@ -269,7 +282,7 @@ impl Gate {
         match outcome_of(why, pairs) {
             Some(outcome) => judgement.outcome = Some(outcome),
             None if pairs >= FIRST_LOOK_PAIRS => {
-                judgement.ended_early = true;
+                judgement.ended_early = !anytime;
                 judgement.guard(&self.policy, &self.ledger, self.seed);
             }
             None => {}
@@ -288,6 +301,14 @@ fn outcome_of(why: EndOfData, pairs: u32) -> Option<(Decision, Reason)> {
             .then_some((Decision::Reject, Reason::ChallengerFailed { failed, of })),
         EndOfData::Disturbed { voided, of } => over(voided, of, VOIDED_SHARE_LIMIT)
             .then_some((Decision::Inconclusive, Reason::Disturbed { voided, of })),
+    }
+}
+
+/// The critical value at an alpha of the look with this index.
+fn at_look(policy: &Policy, alpha: f64, index: usize) -> f64 {
+    match policy.stopping {
+        Stopping::Planned => planned(policy, alpha).at(index),
+        Stopping::Anytime => eprocess::level(alpha),
     }
 }
 
@@ -317,6 +338,9 @@ impl<'a> LastLook<'a> {
     }
 
     fn boundary(&self, alpha: f64) -> f64 {
+        if self.policy.stopping == Stopping::Anytime {
+            return eprocess::level(alpha);
+        }
         let planned = &self.policy.looks;
         let mut looks: Vec<u32> = planned.iter().take(self.earlier).copied().collect();
         let of_plan = match self.policy.score {

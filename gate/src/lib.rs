@@ -16,8 +16,10 @@
 //! | [`bounds`] | the boundaries of the looks (alpha spending) |
 //! | [`plan`] | how many pairs an effect needs |
 //! | [`calibration`] | how noisy pairs of the same code are |
+//! | [`rehearsal`] | how often the gate finds a change there, by trying it |
 //! | [`mser`] | where a series of latencies is warm |
-//! | [`eprocess`] | the test of jobs without a planned end |
+//! | [`eprocess`] | evidence that holds whenever one looks |
+//! | `anytime` | jobs without a planned end, judged by that evidence |
 //! | [`audit`] | whether the gate is wrong more often than it promises |
 //! | [`resolution`] | what a policy's pairs cannot resolve |
 //! | [`gate`] | blocks in, steps and the verdict out |
@@ -27,6 +29,7 @@
 //! | [`few_pairs`] | the rule below ten pairs |
 //! | [`verdict`] | the statement that people read |
 
+mod anytime;
 pub mod audit;
 pub mod block;
 pub mod bounds;
@@ -45,6 +48,7 @@ pub mod mser;
 pub mod plan;
 pub mod policy;
 pub mod ratio;
+pub mod rehearsal;
 mod report;
 pub mod resolution;
 pub mod score;
@@ -52,6 +56,7 @@ mod slow_processes;
 pub mod stats;
 pub mod verdict;
 
+pub use anytime::Stopping;
 pub use block::{Block, BlockError, Builds, Evidence, Observation, Variant};
 pub use calibration::{Calibration, KnownNoise};
 pub use coin::{Order, build, order, slice_order};

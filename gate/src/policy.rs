@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::anytime::Stopping;
 use crate::calibration::KnownNoise;
 use crate::metric::{LatencyStat, Metric, SeriesKey};
 use crate::ratio::Ratio;
@@ -85,6 +86,15 @@ pub struct Policy {
     /// pairs, are the unit of evidence, so that the luck of a link layout is no finding. 1: not strict.
     #[serde(default = "one")]
     pub builds: u32,
+    /// When it may be decided: with [`Stopping::Anytime`] a look spends no alpha, and `max_pairs` plans no end but is what
+    /// bounds the gate's memory. Not in strict mode. Policies written before it existed plan theirs.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub stopping: Stopping,
+}
+
+/// What records leave out, so that those of usual policies stay as they were.
+fn is_usual<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn no() -> bool {
@@ -125,6 +135,7 @@ impl Default for Policy {
             score: Score::Adaptive,
             guard_slow_processes: true,
             builds: 1,
+            stopping: Stopping::Planned,
         }
     }
 }
@@ -217,6 +228,12 @@ pub enum PolicyError {
         /// The fewest that would do.
         needed: u32,
     },
+    /// Strict mode without a planned end.
+    #[error(
+        "builds = {0}: strict mode judges by planned looks, so it needs a largest number of rounds; without a \
+         planned end builds must be 1"
+    )]
+    BuildsWithoutEnd(u32),
 }
 
 impl Policy {
@@ -324,6 +341,9 @@ impl Policy {
         if !(MIN_BUILDS..=MAX_BUILDS).contains(&builds) {
             return Err(PolicyError::Builds(builds));
         }
+        if self.stopping == Stopping::Anytime {
+            return Err(PolicyError::BuildsWithoutEnd(builds));
+        }
         let needed = builds.max(FIRST_LOOK_PAIRS);
         if max_pairs < needed {
             return Err(PolicyError::BuildsWithoutPairs { builds, max_pairs, needed });
@@ -401,6 +421,13 @@ mod tests {
     fn a_policy_from_before_the_guard_and_strict_mode_judges_as_it_did() {
         let old = serde_json::from_str::<Policy>(r#"{"alpha":0.02}"#).unwrap();
         assert!(!old.guard_slow_processes && !old.is_strict() && old.score == Score::Clipped);
+        assert_eq!(old.stopping, Stopping::Planned);
+        // What most policies do is not written down, so that versions before it read them too.
+        assert!(!serde_json::to_string(&Policy::default()).unwrap().contains("stopping"));
+        let anytime = Policy { stopping: Stopping::Anytime, ..Policy::default() };
+        let json = serde_json::to_string(&anytime).unwrap();
+        assert!(json.contains(r#""stopping":"anytime""#), "{json}");
+        assert_eq!(serde_json::from_str::<Policy>(&json).unwrap(), anytime);
         Policy { builds: 4, ..Policy::default() }.validate().unwrap();
     }
 
@@ -447,6 +474,7 @@ mod tests {
             Policy { builds: 65, ..Policy::default() },
             Policy { builds: 4, ..Policy::default().with_max_pairs(9) },
             Policy { builds: 50, ..Policy::default() },
+            Policy { builds: 4, stopping: Stopping::Anytime, ..Policy::default() },
             with(-0.01, 0.0, true),
             with(0.01, 0.02, true),
             with(0.01, 0.0, false),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::anytime::{PairsInOrder, Stopping};
 use crate::build_means;
 use crate::decide::{Levels, Tested, Yardstick, decide, faster_but_unsafe, test};
 use crate::family;
@@ -52,10 +53,11 @@ pub(crate) fn judge(
     boundary: impl Fn(f64) -> f64,
 ) -> Judgement {
     let z = |tests: f64| boundary(policy.alpha / tests.max(1.0));
-    let reject = match policy.score {
+    let reject = match (policy.stopping, policy.score) {
         _ if policy.is_strict() => z(f64::from(roster.tests())),
-        Score::Clipped => z(roster.weighted_tests(policy)),
-        Score::Adaptive => shared_level(policy, ledger, roster, &z),
+        // What agreeing series are worth rests on normal scores at one look.
+        (Stopping::Anytime, _) | (Stopping::Planned, Score::Clipped) => z(roster.weighted_tests(policy)),
+        (Stopping::Planned, Score::Adaptive) => shared_level(policy, ledger, roster, &z),
     };
     let level = |z| if policy.is_strict() { build_means::level(z, policy.builds) } else { z };
     let levels =
@@ -68,10 +70,11 @@ pub(crate) fn judge(
         });
         measured.insert(key.clone(), Measured { yardstick, levels, tested });
     }
-    let method = match policy.score {
+    let method = match (policy.stopping, policy.score) {
         _ if policy.is_strict() => Method::BuildMeans,
-        Score::Clipped => Method::ClippedSignFlip,
-        Score::Adaptive => Method::AdaptiveSignFlip,
+        (Stopping::Anytime, _) => Method::SignFlipEvidence,
+        (Stopping::Planned, Score::Clipped) => Method::ClippedSignFlip,
+        (Stopping::Planned, Score::Adaptive) => Method::AdaptiveSignFlip,
     };
     Judgement::new(method, policy, ledger, roster, measured)
 }
@@ -98,13 +101,19 @@ fn shared_level(policy: &Policy, ledger: &Ledger, roster: &Roster, z: &impl Fn(f
 
 /// What a series is measured by, and its levels: out of reach in strict mode while a build of it has not run.
 fn yardstick(policy: &Policy, series: &Series, levels: Levels) -> (Yardstick, Levels) {
-    let pairs = || Yardstick::Score(Pairs::scored(&series.effects, policy.score));
     if !policy.is_strict() {
-        return (pairs(), levels);
+        return (by_pairs(policy, series), levels);
     }
     match build_means::yardstick(&series.effects, &series.builds, policy.builds) {
         Some(builds) => (builds, levels),
-        None => (pairs(), Levels::UNREACHABLE),
+        None => (by_pairs(policy, series), Levels::UNREACHABLE),
+    }
+}
+
+fn by_pairs(policy: &Policy, series: &Series) -> Yardstick {
+    match policy.stopping {
+        Stopping::Planned => Yardstick::Score(Pairs::scored(&series.effects, policy.score)),
+        Stopping::Anytime => Yardstick::Evidence(PairsInOrder::new(&series.effects, policy.score)),
     }
 }
 
@@ -132,12 +141,12 @@ fn gated(key: &SeriesKey, series: &Series, ledger: &Ledger, roster: &Roster) -> 
 
 /// The primary series whose pairs lie furthest from no change.
 pub(crate) fn leading(policy: &Policy, ledger: &Ledger, boundary: f64) -> Option<Leading> {
-    let mut best: Option<(f64, &SeriesKey, Pairs)> = None;
+    let mut best: Option<(f64, &SeriesKey, Yardstick)> = None;
     for (key, series) in &ledger.series {
         if series.effects.is_empty() || !ledger.rule(policy, key).primary {
             continue;
         }
-        let pairs = Pairs::scored(&series.effects, policy.score);
+        let pairs = by_pairs(policy, series);
         let distance = pairs.z(0.0).abs();
         if best.as_ref().is_none_or(|(furthest, ..)| distance > *furthest) {
             best = Some((distance, key, pairs));
@@ -181,7 +190,7 @@ impl Judgement {
     /// Whether the verdict's validity comes from the coin.
     fn by_the_coin(&self) -> bool {
         match self.method {
-            Method::ClippedSignFlip | Method::AdaptiveSignFlip => true,
+            Method::ClippedSignFlip | Method::AdaptiveSignFlip | Method::SignFlipEvidence => true,
             Method::BuildMeans | Method::FewPairs => false,
         }
     }
@@ -219,7 +228,7 @@ impl Judgement {
         let absent = ledger.missing(policy, &self.roster).is_some() && decision != Decision::Reject;
         let few = self.method == Method::FewPairs && !absent;
         let assumed = match self.method {
-            Method::ClippedSignFlip | Method::AdaptiveSignFlip => None,
+            Method::ClippedSignFlip | Method::AdaptiveSignFlip | Method::SignFlipEvidence => None,
             Method::BuildMeans => Some(build_means::assumption(policy.builds)),
             Method::FewPairs => few.then(|| assumption(policy, &self.roster, ledger.blocks)),
         };
@@ -246,7 +255,11 @@ impl Judgement {
         let tests: Vec<(&SeriesKey, Tested)> =
             self.measured.iter().filter_map(|(key, m)| Some((key, m.tested?))).collect();
         let pairs = ledger.blocks;
-        let not_enough = Reason::NotEnoughPairs { pairs, max: policy.max_pairs.max(pairs) };
+        let max = match policy.stopping {
+            Stopping::Planned => policy.max_pairs.max(pairs),
+            Stopping::Anytime => pairs,
+        };
+        let not_enough = Reason::NotEnoughPairs { pairs, max };
         if let Some(reason) = faster_but_unsafe(&tests) {
             return reason;
         }
@@ -255,8 +268,9 @@ impl Judgement {
             Method::BuildMeans if ran < policy.builds => {
                 return Reason::TooFewBuilds { ran, asked: policy.builds };
             }
-            // More pairs do not make the noise between builds smaller, and few pairs cannot measure theirs.
-            Method::BuildMeans | Method::FewPairs => return not_enough,
+            // More pairs do not make the noise between builds smaller, few pairs cannot measure theirs, and how many pairs
+            // are needed is known of planned looks only.
+            Method::BuildMeans | Method::FewPairs | Method::SignFlipEvidence => return not_enough,
             Method::ClippedSignFlip | Method::AdaptiveSignFlip => {}
         }
         let needs = |key: &SeriesKey| {
@@ -417,6 +431,9 @@ fn settle_with(reason: &Reason, method: Method, seed: Option<u64>) -> String {
                 .to_owned()
         }
         _ if method == Method::FewPairs => SETTLE_WITH.to_owned(),
+        _ if method == Method::SignFlipEvidence => {
+            "a longer `time` in the suite's budget, a quieter box, or a wider margin".to_owned()
+        }
         _ => "more rounds: a larger `rounds.max` or `time` in the suite's budget".to_owned(),
     }
 }

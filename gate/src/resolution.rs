@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::anytime::Stopping;
 use crate::metric::SeriesKey;
 use crate::plan::{Question, TOO_MANY_PAIRS};
 use crate::policy::Policy;
@@ -65,7 +66,12 @@ impl Unresolved {
     }
 
     /// What a calibrated box cannot resolve, the worst first. The series whose noise the policy knows are those it gates.
+    ///
+    /// Of planned looks at pairs alone: how noisy relinked builds are, or evidence without a planned end, pairs do not tell.
     pub fn by_calibration(policy: &Policy) -> Vec<Self> {
+        if policy.is_strict() || policy.stopping == Stopping::Anytime {
+            return Vec::new();
+        }
         let series = u32::try_from(policy.known_noise.len()).unwrap_or(u32::MAX);
         let tests = series.saturating_add(u32::from(policy.guard_slow_processes));
         let mut found: Vec<Self> = policy
@@ -127,7 +133,11 @@ mod tests {
         assert_eq!(unresolved.len(), 2);
         insta::assert_snapshot!(in_a_line(&unresolved).unwrap(), @"cannot resolve 1% in 40 pairs; needs 219: latency.p50 of match (noise 3.0%, calibrated at ny4-07), and 1 more");
         assert_eq!(in_a_line(&[]), None);
+        let strict = Policy { builds: 4, ..policy.clone() };
+        let soak = Policy { stopping: Stopping::Anytime, ..policy.clone() };
         let enough = policy.with_max_pairs(300);
-        assert_eq!(Unresolved::by_calibration(&enough), []);
+        for other in [strict, soak, enough] {
+            assert_eq!(Unresolved::by_calibration(&other), []);
+        }
     }
 }

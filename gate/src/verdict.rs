@@ -106,7 +106,7 @@ pub enum Reason {
     NotEnoughPairs {
         /// Pairs that were measured.
         pairs: u32,
-        /// Pairs that the policy allows.
+        /// Pairs that the policy allows; as many as `pairs` where it plans no end.
         max: u32,
     },
     /// INCONCLUSIVE: the policy is strict, and fewer builds ran than it asks for.
@@ -360,6 +360,9 @@ pub enum Method {
     /// The adaptive sign-flip score at planned looks, alpha shared by what the series are worth.
     #[serde(rename = "adaptive-sign-flip/1")]
     AdaptiveSignFlip,
+    /// The evidence of the sign-flip e-process, which holds whenever one looks.
+    #[serde(rename = "sign-flip-evidence/1")]
+    SignFlipEvidence,
     /// Student's t over the means of relinked builds, at planned looks.
     #[serde(rename = "build-means/1")]
     BuildMeans,
@@ -373,6 +376,7 @@ impl fmt::Display for Method {
         f.write_str(match self {
             Self::ClippedSignFlip => "clipped-sign-flip/1",
             Self::AdaptiveSignFlip => "adaptive-sign-flip/1",
+            Self::SignFlipEvidence => "sign-flip-evidence/1",
             Self::BuildMeans => "build-means/1",
             Self::FewPairs => "few-pairs/1",
         })
@@ -398,7 +402,7 @@ pub struct Verdict {
     pub pairs: u32,
     /// Looks that were taken.
     pub looks_taken: u32,
-    /// The looks that were planned.
+    /// The looks that were planned; where no end is, those at which the gate would have looked.
     pub looks: Vec<u32>,
     /// The seed of the coin; none if no coin drew the order (saved files).
     pub seed: Option<u64>,

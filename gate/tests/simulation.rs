@@ -2,24 +2,10 @@
 
 mod common;
 
-use common::{Noise, P50, P99, block, key, run};
+use common::{Noise, P50, P99, binomial_bound, block, key, run};
 use darwin_gate::{Block, Decision, Policy};
 
 const TRIALS: u32 = 2_000;
-
-/// The smallest count that a binomial of `TRIALS` at `chance` exceeds with a probability below `doubt`.
-fn binomial_bound(chance: f64, doubt: f64) -> u32 {
-    let (n, mut log_term, mut below) = (f64::from(TRIALS), f64::from(TRIALS) * (1.0 - chance).ln(), 0.0);
-    for count in 0..TRIALS {
-        below += log_term.exp();
-        if 1.0 - below < doubt {
-            return count;
-        }
-        let k = f64::from(count);
-        log_term += ((n - k) / (k + 1.0) * chance / (1.0 - chance)).ln();
-    }
-    TRIALS
-}
 
 /// One job of 40 pairs: p50 with noise per process and rare slow processes, p99 noisier; both shifted.
 fn job(noise: &mut Noise, shift: f64) -> Vec<Block> {
@@ -52,7 +38,7 @@ fn shares(seed: u64, trials: u32, shift: f64) -> (u32, u32) {
 fn identical_builds_are_rarely_judged() {
     // Nominal: 1% wrong APPROVE and 1% wrong REJECT. A gate at exactly that fails this with probability 1e-6.
     let (approved, rejected) = shares(20, TRIALS, 0.0);
-    let (each, both) = (binomial_bound(0.01, 1e-6), binomial_bound(0.02, 1e-6));
+    let (each, both) = (binomial_bound(TRIALS, 0.01, 1e-6), binomial_bound(TRIALS, 0.02, 1e-6));
     assert!((20..60).contains(&each) && (40..90).contains(&both), "the bounds are {each} and {both}");
     assert!(approved <= each && rejected <= each, "{approved} approved, {rejected} rejected, bound {each}");
     assert!(approved + rejected <= both, "{approved} + {rejected}, bound {both}");

@@ -65,6 +65,20 @@ pub(crate) fn run(policy: Policy, blocks: &[Block]) -> Verdict {
     gate.finish(EndOfData::MaxPairs)
 }
 
+/// The smallest count that a binomial of `trials` at `chance` exceeds with a probability below `doubt`.
+pub(crate) fn binomial_bound(trials: u32, chance: f64, doubt: f64) -> u32 {
+    let (n, mut log_term, mut below) = (f64::from(trials), f64::from(trials) * (1.0 - chance).ln(), 0.0);
+    for count in 0..trials {
+        below += log_term.exp();
+        if 1.0 - below < doubt {
+            return count;
+        }
+        let k = f64::from(count);
+        log_term += ((n - k) / (k + 1.0) * chance / (1.0 - chance)).ln();
+    }
+    trials
+}
+
 /// Standard normal numbers from a seed (Box and Muller).
 pub(crate) struct Noise(ChaCha8Rng);
 
