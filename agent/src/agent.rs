@@ -133,7 +133,7 @@ pub async fn run_with(mut config: AgentConfig, shutdown: Shutdown) -> Result<(),
         }
     });
     let tuner = Arc::clone(&driver.tuner);
-    driver.run(earlier).await;
+    Box::pin(driver.run(earlier)).await;
     tuner.close().await;
     drop(stop_link);
     tasks.close();

@@ -76,6 +76,7 @@ fn round() -> v1::RoundResult {
             usage: Some(v1::Usage::default()),
             samples: bytes::Bytes::new(),
             image: String::new(),
+            build: None,
         }],
         pairing: None,
         warm_ups: vec![],

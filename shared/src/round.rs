@@ -94,6 +94,9 @@ pub struct Invocation {
     /// The id of the image that it ran in, `sha256:…`; none for a process.
     #[serde(default)]
     pub image: Option<String>,
+    /// Which of its variant's relinked builds ran, from 0; none where the variant has one build only.
+    #[serde(default)]
+    pub build: Option<u32>,
 }
 
 /// Observations as a list of pairs: a JSON object takes only text for its keys.

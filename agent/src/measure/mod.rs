@@ -119,6 +119,7 @@ mod tests {
             usage: Usage { counters: Counters { instructions, ..Counters::default() }, ..Usage::default() },
             samples: None,
             image: None,
+            build: None,
         };
         let kept = |challenger| {
             let baseline = invocation(Arm::Baseline, Count::Known(7));

@@ -58,6 +58,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) output: &'a Path,
     /// The round, counted from 0; 0 for what runs before the first.
     pub(crate) round: u32,
+    /// Which of several relinked builds this is, from 0; none if there is one only.
+    pub(crate) build: Option<u32>,
     /// Whether these are folders of a container, which keeps the search path of its image.
     pub(crate) in_image: bool,
 }
@@ -78,6 +80,9 @@ impl Surroundings<'_> {
         env.insert("DARWIN_ATTEMPT".to_owned(), self.attempt.to_string());
         env.insert("DARWIN_OUTPUT".to_owned(), text(self.output));
         env.insert("DARWIN_ROUND".to_owned(), self.round.to_string());
+        if let Some(build) = self.build {
+            env.insert("DARWIN_BUILD".to_owned(), build.to_string());
+        }
         env.insert("DARWIN_VARIANT".to_owned(), variant(self.arm).to_owned());
         env.insert("DARWIN_VARIANT_DIR".to_owned(), text(self.dir));
         if spec.format == Format::Criterion {
@@ -153,7 +158,14 @@ const fn variant(arm: Arm) -> &'static str {
 pub(crate) fn fill(command: &Command, around: &Surroundings<'_>, seed: u64) -> Vec<String> {
     let (output, dir) = (around.output.to_string_lossy(), around.dir.to_string_lossy());
     let (round, seed) = (around.round.to_string(), round_seed(seed, around.round).to_string());
-    let values = [("output", &*output), ("round", &*round), ("seed", &*seed), ("variant_dir", &*dir)];
+    let build = around.build.unwrap_or(0).to_string();
+    let values = [
+        ("output", &*output),
+        ("round", &*round),
+        ("seed", &*seed),
+        ("build", &*build),
+        ("variant_dir", &*dir),
+    ];
     command.filled(&values).argv()
 }
 

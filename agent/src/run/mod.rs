@@ -20,7 +20,7 @@ pub(crate) use environment::{Folders, Surroundings, fill};
 pub(crate) use placing::{Placed, Placing};
 pub(crate) use plugin::install as install_plugin;
 pub(crate) use process::{Outcome, Process, Slot};
-pub(crate) use round::{Bench, RoundEnd, Side, measure, measure_again};
+pub(crate) use round::{Bench, Built, RoundEnd, Side, measure, measure_again};
 pub(crate) use scratch::{Scratch, remove_all, scratch_name, scratch_root, short_name};
 pub(crate) use watch::Watch;
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use darwin_agent_core::cpu_alloc::Granted;
-use darwin_gate::{Observation, Order, SeriesKey, order};
+use darwin_gate::{Observation, Order, SeriesKey, build, order};
 use darwin_proto::{MAX_MESSAGE_BYTES, v1};
 use darwin_shared::formats::{Format, measured_process, peak_memory, used_series};
 use darwin_shared::ids::{AttemptId, Epoch};
@@ -40,12 +40,33 @@ const HEAD_BYTES: usize = 4096;
 pub(crate) struct Side {
     pub(crate) arm: Arm,
     pub(crate) label: String,
-    /// Its files; none leaves it in the slot's empty folder.
-    pub(crate) dir: Option<PathBuf>,
+    /// Its builds: several relinked ones where the policy is strict, else one.
+    pub(crate) builds: Vec<Built>,
     /// The image that it runs in; none for a process of the box.
     pub(crate) image: Option<Arc<StagedImage>>,
+}
+
+/// One build of a variant.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Built {
+    /// Its files; none leaves it in the slot's empty folder.
+    pub(crate) dir: Option<PathBuf>,
     /// Keeps the folder from being given to another attempt or evicted.
     pub(crate) _reserved: Option<Arc<Reserved>>,
+}
+
+impl Side {
+    /// Which of its builds runs in this round; none if there is one only.
+    pub(crate) fn build(&self, round: u32) -> Option<u32> {
+        let builds = u32::try_from(self.builds.len()).unwrap_or(u32::MAX);
+        (builds > 1).then(|| build(builds, round))
+    }
+
+    /// The files that run in this round.
+    pub(crate) fn dir(&self, round: u32) -> Option<&Path> {
+        let built = self.builds.get(self.build(round).unwrap_or(0) as usize)?;
+        built.dir.as_deref()
+    }
 }
 
 /// Everything about an attempt that has cores.
@@ -218,7 +239,7 @@ impl Bench {
     pub(super) fn process<'a>(&'a self, side: &'a Side, around: &Surroundings<'a>) -> Process<'a> {
         let step = &self.spec.steps.run;
         let mut env = around.environment(&self.spec);
-        let dirs = self.sides.iter().map(|side| side.dir.as_deref().unwrap_or(around.home));
+        let dirs = self.sides.iter().map(|side| side.dir(around.round).unwrap_or(around.home));
         around.fill_up(&mut env, &self.spec, dirs);
         Process {
             argv: fill(&step.command, around, self.spec.seed),
@@ -243,7 +264,7 @@ impl Bench {
     async fn invoke(&self, side: &Side, round: u32, slot: &mut Slot) -> Result<ReadSide, RoundEnd> {
         slot.scratch.empty().map_err(|error| RoundEnd::Broken(format!("the scratch folder: {error}")))?;
         let Folders { dir, home, output, result } =
-            Folders::new(&slot.scratch, side.dir.as_deref(), side.image.as_deref());
+            Folders::new(&slot.scratch, side.dir(round), side.image.as_deref());
         let around = Surroundings {
             attempt: self.attempt,
             arm: side.arm,
@@ -251,11 +272,12 @@ impl Bench {
             home: &home,
             output: &output,
             round,
+            build: side.build(round),
             in_image: side.image.is_some(),
         };
         let process = self.process(side, &around);
         match process.run(slot, &self.logs, &self.started, &self.stop).await {
-            Outcome::Well(ended, written) => self.read(side, &ended, result, written).await,
+            Outcome::Well(ended, written) => self.read(side, round, &ended, result, written).await,
             Outcome::Failed(cause, log_tail) => {
                 Err(RoundEnd::Failed(failure(side, Stage::Run, cause, log_tail)))
             }
@@ -267,6 +289,7 @@ impl Bench {
     pub(super) async fn read(
         &self,
         side: &Side,
+        round: u32,
         ended: &Ended,
         output: PathBuf,
         written: Option<Written>,
@@ -295,8 +318,8 @@ impl Bench {
         }
         observations.extend(used_series(&ended.usage, &self.spec.policy));
         let image = side.image.as_deref().map(|image| image.id().to_owned());
-        let invocation =
-            Invocation { arm: side.arm, observations, wall, usage: ended.usage, samples: None, image };
+        let (arm, usage, build) = (side.arm, ended.usage, side.build(round));
+        let invocation = Invocation { arm, observations, wall, usage, samples: None, image, build };
         Ok(ReadSide { invocation, measured })
     }
 }

@@ -116,7 +116,7 @@ impl Bench {
                 self.settle_measured(end);
                 let mut read = Vec::with_capacity(sides.len());
                 for ((side, output), (ended, written)) in sides.into_iter().zip(outputs).zip(*runs) {
-                    read.push(self.read(side, &ended, output, written).await?);
+                    read.push(self.read(side, setting.round, &ended, output, written).await?);
                 }
                 Ok(Try::Measured(read))
             }
@@ -172,9 +172,16 @@ impl Bench {
         home: &'a Path,
         output: &'a Path,
     ) -> Process<'a> {
-        let dir = side.dir.as_deref().unwrap_or(home);
-        let around =
-            Surroundings { attempt: self.attempt, arm: side.arm, dir, home, output, round, in_image: false };
+        let around = Surroundings {
+            attempt: self.attempt,
+            arm: side.arm,
+            dir: side.dir(round).unwrap_or(home),
+            home,
+            output,
+            round,
+            build: side.build(round),
+            in_image: false,
+        };
         let mut process = self.process(side, &around);
         process.env.insert(SLICE_VARIABLE.to_owned(), slice_variable());
         if let Some(folder) = self.plugin_to_load() {

@@ -65,7 +65,15 @@ mod tests {
         observations.extend(darwin_shared::formats::peak_memory(&usage).unwrap().observations());
         let wall = Duration::from_millis(1);
         ReadSide {
-            invocation: Invocation { arm, observations, wall, usage, samples: None, image: None },
+            invocation: Invocation {
+                arm,
+                observations,
+                wall,
+                usage,
+                samples: None,
+                image: None,
+                build: None,
+            },
             measured,
         }
     }

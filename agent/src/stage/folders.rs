@@ -78,12 +78,13 @@ impl Folders {
         self.in_use.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A folder for this artifact and set-up that nobody else uses now.
+    /// A folder for this artifact, set-up and build that nobody else uses now.
     pub(super) fn reserve(
         self: &Arc<Self>,
         artifact: Digest,
         setup: Option<&Step>,
         env: &BTreeMap<String, String>,
+        build: Option<u32>,
     ) -> io::Result<Reserved> {
         let mut parts: Vec<Vec<u8>> = vec![b"tree".to_vec(), artifact.as_bytes().to_vec()];
         parts.extend(setup.into_iter().flat_map(|step| step.command.argv()).map(String::into_bytes));
@@ -92,6 +93,8 @@ impl Folders {
         if setup.is_some() {
             parts.extend(env.iter().map(|(key, value)| format!("{key}={value}").into_bytes()));
         }
+        // As a part of its own it cannot be taken for a variable: those have a `=`.
+        parts.extend(build.map(|build| format!("build {build}").into_bytes()));
         self.reserve_named(&parts, false)
     }
 
@@ -238,7 +241,7 @@ mod tests {
     use super::*;
 
     fn ready(folders: &Arc<Folders>, artifact: &[u8], bytes: usize, age_s: u64) -> (Reserved, PathBuf) {
-        let reserved = folders.reserve(Digest::of(artifact), None, &BTreeMap::new()).unwrap();
+        let reserved = folders.reserve(Digest::of(artifact), None, &BTreeMap::new(), None).unwrap();
         fs::create_dir_all(reserved.tree()).unwrap();
         fs::write(reserved.tree().join("file"), vec![0; bytes]).unwrap();
         let marker = reserved.folder().join(READY);
@@ -254,12 +257,12 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let folders = Folders::open(state.path(), 1000).unwrap();
         let (a, first) = ready(&folders, b"x", 1, 0);
-        let b = folders.reserve(Digest::of(b"x"), None, &BTreeMap::new()).unwrap();
+        let b = folders.reserve(Digest::of(b"x"), None, &BTreeMap::new(), None).unwrap();
         assert_ne!(a.tree(), b.tree());
         assert_eq!(a.tree().as_os_str().len(), b.tree().as_os_str().len());
         assert!(a.is_ready() && !b.is_ready());
         drop(a);
-        let again = folders.reserve(Digest::of(b"x"), None, &BTreeMap::new()).unwrap();
+        let again = folders.reserve(Digest::of(b"x"), None, &BTreeMap::new(), None).unwrap();
         assert!(again.is_ready() && again.folder() == first);
     }
 
@@ -284,9 +287,10 @@ mod tests {
             timeout: std::time::Duration::from_secs(1),
         };
         let env = BTreeMap::from([("A".to_owned(), "1".to_owned())]);
-        let name = |setup: Option<&Step>, env: &BTreeMap<String, String>| {
-            folders.reserve(Digest::of(b"x"), setup, env).unwrap().name.clone()
+        let built = |setup: Option<&Step>, env: &BTreeMap<String, String>, build| {
+            folders.reserve(Digest::of(b"x"), setup, env, build).unwrap().name.clone()
         };
+        let name = |setup: Option<&Step>, env: &BTreeMap<String, String>| built(setup, env, None);
         let plain = name(None, &BTreeMap::new());
         assert_eq!(plain, name(None, &env));
         let made = name(Some(&step("make")), &env);
@@ -295,5 +299,8 @@ mod tests {
         {
             assert_ne!(made, other);
         }
+        let first = built(Some(&step("make")), &env, Some(0));
+        assert_ne!(first, made);
+        assert_ne!(first, built(Some(&step("make")), &env, Some(1)));
     }
 }

@@ -5,6 +5,7 @@
 //! that two attempts never write into each other's files.
 
 mod blobs;
+mod builds;
 mod fetch;
 mod folders;
 mod image;
@@ -26,7 +27,7 @@ use crate::config::BenchLimits;
 use crate::docker::Daemon;
 use crate::driver::Progress;
 use crate::logs::AttemptLogs;
-use crate::run::{Side, Slot};
+use crate::run::{Built, Side, Slot};
 
 pub(crate) use folders::{Folders, Reserved};
 
@@ -83,9 +84,8 @@ pub(crate) fn sides_without_files(spec: &JobSpec) -> Vec<Side> {
     let side = |(arm, variant): (Arm, &Variant)| Side {
         arm,
         label: variant.label.clone(),
-        dir: None,
+        builds: vec![Built::default()],
         image: None,
-        _reserved: None,
     };
     spec.work.variants().into_iter().map(side).collect()
 }
@@ -132,33 +132,50 @@ struct SideStaging<'a> {
 
 impl SideStaging<'_> {
     async fn ready(&self, connection: Connection, slot: &mut Slot) -> Result<Side, Unready> {
-        let (dir, image, reserved) = match &self.variant.source {
-            Source::Image(image) => (None, Some(self.image(image, connection).await?), None),
-            Source::Path(path) => (Some(self.own_folder(path, slot).await?), None, None),
+        let image = match &self.variant.source {
+            Source::Image(image) => Some(self.image(image, connection.clone()).await?),
+            Source::Path(_) | Source::Nothing | Source::Tree(_) => None,
+        };
+        let count = self.job.spec.builds();
+        let mut builds = Vec::new();
+        for number in 0..count {
+            builds.push(self.built(number_of(number, count), connection.clone(), slot).await?);
+        }
+        builds::check_apart(&builds).await?;
+        if let Some(step) = &self.job.spec.steps.check {
+            self.tell(Stage::Check).await;
+            for (number, built) in (0..).zip(&builds) {
+                let (dir, build) = (built.dir.as_deref(), number_of(number, count));
+                self.step(Stage::Check, step, dir, image.as_ref(), build, slot).await?;
+            }
+        }
+        Ok(Side { arm: self.arm, label: self.variant.label.clone(), builds, image })
+    }
+
+    /// One build of the variant, set up. An image has its files inside.
+    async fn built(
+        &self,
+        build: Option<u32>,
+        connection: Connection,
+        slot: &mut Slot,
+    ) -> Result<Built, Unready> {
+        let reserved = match &self.variant.source {
+            Source::Image(_) => return Ok(Built::default()),
+            Source::Path(path) => {
+                let dir = Some(self.own_folder(path, slot).await?);
+                return Ok(Built { dir, _reserved: None });
+            }
             Source::Nothing => {
                 let reserved = self
                     .folders
                     .reserve_empty(self.job.attempt, self.arm)
                     .map_err(|error| box_failed(&error))?;
-                self.setup(reserved.tree(), slot).await?;
-                (Some(reserved.tree().to_owned()), None, Some(reserved))
+                self.setup(reserved.tree(), build, slot).await?;
+                reserved
             }
-            Source::Tree(digest) => {
-                let reserved = self.tree(*digest, connection, slot).await?;
-                (Some(reserved.tree().to_owned()), None, Some(reserved))
-            }
+            Source::Tree(digest) => self.tree(*digest, build, connection, slot).await?,
         };
-        if let Some(step) = &self.job.spec.steps.check {
-            self.tell(Stage::Check).await;
-            self.step(Stage::Check, step, dir.as_deref(), image.as_ref(), slot).await?;
-        }
-        Ok(Side {
-            arm: self.arm,
-            label: self.variant.label.clone(),
-            dir,
-            image,
-            _reserved: reserved.map(Arc::new),
-        })
+        Ok(Built { dir: Some(reserved.tree().to_owned()), _reserved: Some(Arc::new(reserved)) })
     }
 
     /// A folder on the box, as it is.
@@ -168,7 +185,7 @@ impl SideStaging<'_> {
             let why = format!("there is no folder {path} on this box");
             return Err(Unready::Candidate(Stage::Fetch, FailureCause::BadArtifact(why), String::new()));
         }
-        self.setup(&dir, slot).await?;
+        self.setup(&dir, None, slot).await?;
         Ok(dir)
     }
 
@@ -176,13 +193,16 @@ impl SideStaging<'_> {
     async fn tree(
         &self,
         digest: Digest,
+        build: Option<u32>,
         connection: Connection,
         slot: &mut Slot,
     ) -> Result<Reserved, Unready> {
         let no_eviction = self.folders.no_eviction().await;
         let setup = self.job.spec.steps.setup.as_ref();
-        let reserved =
-            self.folders.reserve(digest, setup, &self.job.spec.env).map_err(|error| box_failed(&error))?;
+        let reserved = self
+            .folders
+            .reserve(digest, setup, &self.job.spec.env, build)
+            .map_err(|error| box_failed(&error))?;
         if reserved.is_ready() {
             reserved.touch();
             return Ok(reserved);
@@ -195,22 +215,27 @@ impl SideStaging<'_> {
         };
         tree::unpack(fetched, blobs.clone(), reserved.tree().to_owned()).await?;
         drop(no_eviction);
-        self.setup(reserved.tree(), slot).await?;
+        self.setup(reserved.tree(), build, slot).await?;
         reserved.mark_ready().await.map_err(|error| box_failed(&error))?;
         self.folders.evict_later();
         Ok(reserved)
     }
 
-    async fn setup(&self, dir: &Path, slot: &mut Slot) -> Result<(), Unready> {
+    async fn setup(&self, dir: &Path, build: Option<u32>, slot: &mut Slot) -> Result<(), Unready> {
         let Some(step) = &self.job.spec.steps.setup else { return Ok(()) };
         self.tell(Stage::Setup).await;
-        self.step(Stage::Setup, step, Some(dir), None, slot).await
+        self.step(Stage::Setup, step, Some(dir), None, build, slot).await
     }
 
     async fn tell(&self, stage: Stage) {
         // A driver that is gone needs no news.
         let _ = self.progress.send(Progress::Stage(self.job.attempt, stage)).await;
     }
+}
+
+/// A build's number; none if there is one only.
+fn number_of(build: u32, of: u32) -> Option<u32> {
+    (of > 1).then_some(build)
 }
 
 fn box_failed(error: &std::io::Error) -> Unready {

@@ -17,6 +17,7 @@ impl SideStaging<'_> {
         step: &Step,
         dir: Option<&Path>,
         image: Option<&Arc<StagedImage>>,
+        build: Option<u32>,
         slot: &mut Slot,
     ) -> Result<(), Unready> {
         slot.scratch.empty().map_err(|error| Unready::Box(format!("the scratch folder: {error}")))?;
@@ -28,6 +29,7 @@ impl SideStaging<'_> {
             home: &home,
             output: &output,
             round: 0,
+            build,
             in_image: image.is_some(),
         };
         let process = Process {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use darwin_gate::mser::WarmUps;
-use darwin_gate::{Block, EndOfData, Gate, Observation, Order, SeriesKey, Step, Verdict, order};
+use darwin_gate::{Block, Builds, EndOfData, Gate, Observation, Order, SeriesKey, Step, Verdict, order};
 use darwin_shared::ids::{AgentId, Epoch};
 use darwin_shared::probe::BoxWatch;
 use darwin_shared::round::{Pairing, RoundResult};
@@ -280,7 +280,7 @@ fn block_of(seed: u64, result: &RoundResult) -> Result<Block, FoldError> {
         order,
         baseline: baseline.observations.clone(),
         challenger: challenger.observations.clone(),
-        builds: darwin_gate::Builds::default(),
+        builds: Builds { baseline: baseline.build, challenger: challenger.build },
     })
 }
 

@@ -16,6 +16,8 @@ use crate::v1;
 
 /// Invocations of a round: one of each variant.
 const MAX_INVOCATIONS: usize = 2;
+/// Relinked builds of a variant, as the gate bounds them.
+const MAX_BUILDS: u32 = darwin_gate::policy::MAX_BUILDS;
 /// Observations of an invocation: more do not fit a message.
 const MAX_OBSERVATIONS: usize = 40_000;
 
@@ -125,10 +127,18 @@ impl TryFrom<v1::Invocation> for Invocation {
     type Error = ConvertError;
 
     fn try_from(invocation: v1::Invocation) -> Result<Self, ConvertError> {
-        let v1::Invocation { arm: side, observations, wall_ns, usage, samples, image } = invocation;
+        let v1::Invocation { arm: side, observations, wall_ns, usage, samples, image, build } = invocation;
         if observations.len() > MAX_OBSERVATIONS {
             let why = format!("has {} entries; at most {MAX_OBSERVATIONS} are taken", observations.len());
             return Err(ConvertError::new("observations", why));
+        }
+        if let Some(build) = build
+            && build >= MAX_BUILDS
+        {
+            return Err(ConvertError::new(
+                "build",
+                format!("is {build}; builds are 0 to {}", MAX_BUILDS - 1),
+            ));
         }
         let mut map = BTreeMap::new();
         for (index, observation) in observations.into_iter().enumerate() {
@@ -146,13 +156,14 @@ impl TryFrom<v1::Invocation> for Invocation {
             usage: required("usage", usage)?.into(),
             samples: if samples.is_empty() { None } else { Some(digest("samples", &samples)?) },
             image: Some(short("image", image)?).filter(|id| !id.is_empty()),
+            build,
         })
     }
 }
 
 impl From<Invocation> for v1::Invocation {
     fn from(invocation: Invocation) -> Self {
-        let Invocation { arm, observations, wall, usage, samples, image } = invocation;
+        let Invocation { arm, observations, wall, usage, samples, image, build } = invocation;
         Self {
             arm: v1::Arm::from(arm).into(),
             observations: observations.into_iter().map(Into::into).collect(),
@@ -161,6 +172,7 @@ impl From<Invocation> for v1::Invocation {
             usage: Some(usage.into()),
             samples: samples.as_ref().map(digest_bytes).unwrap_or_default(),
             image: image.as_deref().map(to_short).unwrap_or_default(),
+            build,
         }
     }
 }

@@ -64,6 +64,7 @@ fn field_of(error: &SpecError) -> String {
         SpecError::NotInImages { what, .. } => (*what).to_owned(),
         SpecError::Policy(_) => "policy".to_owned(),
         SpecError::Env(_) => "env".to_owned(),
+        SpecError::NotBuilt { .. } => "policy.builds".to_owned(),
         SpecError::ImageOnOneSide | SpecError::RelativePath(_) => "work".to_owned(),
     }
 }

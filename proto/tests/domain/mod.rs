@@ -140,14 +140,16 @@ pub(crate) fn used() -> impl Strategy<Value = Used> {
 fn invocation(arm: Arm) -> impl Strategy<Value = Invocation> {
     let observations = prop::collection::btree_map(series_key(), observation(), 0..6);
     let image = option::of("sha256:[0-9a-f]{64}");
-    (observations, any::<u64>(), usage(), option::of(digest()), image).prop_map(
-        move |(observations, wall_ns, usage, samples, image)| Invocation {
+    let build = option::of(0_u32..64);
+    (observations, any::<u64>(), usage(), option::of(digest()), image, build).prop_map(
+        move |(observations, wall_ns, usage, samples, image, build)| Invocation {
             arm,
             observations,
             wall: Duration::from_nanos(wall_ns),
             usage,
             samples,
             image,
+            build,
         },
     )
 }

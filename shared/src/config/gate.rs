@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use darwin_gate::{Metric, MetricError, MetricPolicy, Mode, Policy, Ratio};
+use darwin_gate::policy::{MAX_BUILDS, MIN_BUILDS};
+use darwin_gate::{Metric, MetricError, MetricPolicy, Mode, Policy, Ratio, Stopping};
 
 use super::error::{Fault, nearest};
 use super::read::optional;
@@ -28,9 +29,11 @@ const METRICS: &[&str] = &[
     "branch.misses",
 ];
 
-/// The policy of a suite; its looks are the usual ones within the budget's rounds.
+/// The policy of a suite; its looks are the usual ones within the budget's rounds, and spend no alpha where these have no
+/// planned end.
 pub(super) fn policy(suite: &Section<'_>, budget: &Budget, faults: &mut Faults) -> Policy {
-    let mut policy = Policy::default().with_max_pairs(budget.rounds_max);
+    let stopping = if budget.is_unlimited() { Stopping::Anytime } else { Stopping::Planned };
+    let mut policy = Policy { stopping, ..Policy::default() }.with_max_pairs(budget.rounds_max);
     policy.looks.retain(|pairs| *pairs >= budget.rounds_min);
     let Some(item) = suite.get("gate") else {
         return policy;
@@ -38,7 +41,7 @@ pub(super) fn policy(suite: &Section<'_>, budget: &Budget, faults: &mut Faults) 
     let Some(section) = faults.keep(item.section("{ mode = \"faster\" }")) else {
         return policy;
     };
-    section.only(&["mode", "alpha", "primary", "assumed_noise", "metric"], faults);
+    section.only(&["mode", "alpha", "primary", "assumed_noise", "builds", "metric"], faults);
 
     let modes = [("faster", Mode::Faster), ("no-slower", Mode::NoSlower)];
     if let Some(mode) = optional(&section, "mode", faults, |item| item.word(&modes)) {
@@ -53,6 +56,9 @@ pub(super) fn policy(suite: &Section<'_>, budget: &Budget, faults: &mut Faults) 
     }
     if let Some(noise) = optional(&section, "assumed_noise", faults, assumed_noise) {
         policy.assumed_noise = noise;
+    }
+    if let Some(builds) = optional(&section, "builds", faults, |item| builds(item, suite)) {
+        policy.builds = builds;
     }
     if let Some(metrics) = optional(&section, "metric", faults, |item| item.section("{ }")) {
         policy.metrics = metrics_of(&metrics, &policy, faults);
@@ -82,6 +88,26 @@ fn assumed_noise(item: &Item<'_>) -> Result<Ratio, Fault> {
             "it is how much two processes of the same variant may differ; \"5%\" is usual",
         )
     })
+}
+
+fn builds(item: &Item<'_>, suite: &Section<'_>) -> Result<u32, Fault> {
+    let help = "relinked builds of each variant, so that the luck of one link layout is no finding; 1 is the usual one";
+    let builds = item.count(1, MAX_BUILDS, help)?;
+    if builds > 1 && builds < MIN_BUILDS {
+        return Err(item.fault(
+            format!("is {builds}; so few builds cannot tell their luck from a change"),
+            "too few",
+            format!("{MIN_BUILDS} to {MAX_BUILDS}, or 1 for the usual single build"),
+        ));
+    }
+    if builds > 1 && suite.get("setup").is_none() {
+        return Err(item.fault(
+            "asks for relinked builds, but the suite has no `setup` that could make them",
+            "nothing is built",
+            "give a `setup` that links anew for each number in {build} or $DARWIN_BUILD",
+        ));
+    }
+    Ok(builds)
 }
 
 fn metric(name: &str, span: &std::ops::Range<usize>) -> Result<Metric, Fault> {

@@ -85,7 +85,8 @@ pub struct Suite {
     /// `latency.mean` of a bench without a median), `assumed_noise` (`5%`), and for each metric `margin`, `floor` and
     /// `gated`. The looks follow from the budget.
     pub policy: Policy,
-    /// `[suite.NAME.budget]`: `rounds = { min = 1, max = 40 }` and `time` (`20m`).
+    /// `[suite.NAME.budget]`: `rounds = { min = 1, max = 40 }` and `time` (`20m`); with `max = "unlimited"` the verdict or
+    /// `time`, which must then be given, ends it.
     pub budget: Budget,
     /// `priority`: higher goes first, -1000 to 1000; 0 without it.
     pub priority: i32,

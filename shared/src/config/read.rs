@@ -15,7 +15,7 @@ use crate::formats::Format;
 use crate::ids::{IdError, PoolName, ProjectName, SuiteName};
 use crate::spec::{
     Budget, Command, CoreRequest, Exclusive, Isolation, Layout, MAX_ATTEMPTS, MAX_BUDGET, MAX_COMMAND_BYTES,
-    MAX_CORES, MAX_ENV_BYTES, MAX_ROUNDS, MAX_TIMEOUT, PairPlan, Scheduler, Step, Steps,
+    MAX_CORES, MAX_ENV_BYTES, MAX_ROUNDS, MAX_SOAK_ROUNDS, MAX_TIMEOUT, PairPlan, Scheduler, Step, Steps,
 };
 
 const SUITE_KEYS: &[&str] = &[
@@ -423,21 +423,44 @@ fn budget(section: &Section<'_>, faults: &mut Faults) -> Budget {
     section.only(&["rounds", "time"], faults);
     let default = Budget::default();
     let time = optional(section, "time", faults, |item| item.duration(LEAST, MAX_BUDGET));
-    let (rounds_min, rounds_max) =
-        match optional(section, "rounds", faults, |i| i.section("{ min = 1, max = 40 }")) {
-            Some(rounds) => rounds_of(&rounds, &default, faults),
-            None => (default.rounds_min, default.rounds_max),
-        };
-    Budget { rounds_min, rounds_max, time: time.unwrap_or(default.time) }
+    let rounds = optional(section, "rounds", faults, |i| i.section("{ min = 1, max = 40 }"));
+    let (rounds_min, rounds_max) = match &rounds {
+        Some(rounds) => rounds_of(rounds, &default, faults),
+        None => (default.rounds_min, default.rounds_max),
+    };
+    let budget = Budget { rounds_min, rounds_max, time: time.unwrap_or(default.time) };
+    if let Some(max) = rounds.and_then(|rounds| rounds.get("max"))
+        && budget.is_unlimited()
+        && section.get("time").is_none()
+    {
+        faults.add(max.fault(
+            format!("is \"{UNLIMITED}\", and nothing else says when the job is to end"),
+            "no `time`",
+            "add `time = \"8h\"` to the budget: the job ends with its verdict, or when that time is over",
+        ));
+    }
+    budget
 }
+
+/// In the place of a number of rounds: no planned end.
+const UNLIMITED: &str = "unlimited";
 
 fn rounds_of(section: &Section<'_>, default: &Budget, faults: &mut Faults) -> (u32, u32) {
     section.only(&["min", "max"], faults);
     let count =
         |item: &Item<'_>| item.count(1, MAX_ROUNDS, "a round is one invocation of each variant; 40 is usual");
     let least = optional(section, "min", faults, count).unwrap_or(default.rounds_min);
+    let most_of = |item: &Item<'_>| match item.text(UNLIMITED) {
+        Ok(UNLIMITED) => Ok(MAX_SOAK_ROUNDS),
+        Ok(other) => Err(item.fault(
+            format!("is `{}`, which it cannot be", shown(other)),
+            "unknown word",
+            "write a number, such as 40, or \"unlimited\" for a job that its verdict or `time` ends",
+        )),
+        Err(_) => count(item),
+    };
     // A minimum above the usual maximum, with none given, means at least that many and no more.
-    let most = optional(section, "max", faults, count).unwrap_or(default.rounds_max.max(least));
+    let most = optional(section, "max", faults, most_of).unwrap_or(default.rounds_max.max(least));
     if let Some(item) = section.get("min")
         && least > most
     {

@@ -211,7 +211,7 @@ fn suite(words: &Words) -> String {
          margin = \"{margin}\"                 # the largest worsening that is accepted\n\
          \n\
          [suite.{suite}.budget]\n\
-         rounds = {{ min = 10, max = 40 }}\n\
+         rounds = {{ min = 10, max = 40 }}  # max = \"unlimited\": until the verdict stands or the time is over\n\
          time = \"20m\"\n",
     )
 }

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use darwin_gate::Policy;
+use darwin_gate::policy::MAX_PAIRS_LIMIT;
+use darwin_gate::{Policy, Stopping};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -21,6 +22,8 @@ pub use cores::{CoreRequest, Exclusive, Isolation, Layout, Scheduler};
 
 /// A compare of more rounds than the gate's longest plan would never look at the rest.
 pub const MAX_ROUNDS: u32 = 1000;
+/// The rounds of a job without a planned end: as many as the gate keeps in memory.
+pub const MAX_SOAK_ROUNDS: u32 = MAX_PAIRS_LIMIT;
 /// The longest that one stage may take: longer is a stuck job, not a bench.
 pub const MAX_TIMEOUT: Duration = Duration::from_hours(24);
 /// The longest budget of a job.
@@ -261,6 +264,13 @@ pub struct Budget {
     pub time: Duration,
 }
 
+impl Budget {
+    /// Whether no number of rounds is planned to end it, only the verdict or `time`.
+    pub const fn is_unlimited(&self) -> bool {
+        self.rounds_max > MAX_ROUNDS
+    }
+}
+
 impl Default for Budget {
     fn default() -> Self {
         Self { rounds_min: 1, rounds_max: 40, time: Duration::from_mins(20) }
@@ -358,6 +368,17 @@ pub enum SpecError {
          images on both sides, or on neither"
     )]
     ImageOnOneSide,
+    /// Relinked builds of something that is not built here.
+    #[error(
+        "`gate.builds` asks for {builds} relinked builds of each variant, but {why}: give a `setup` that links anew for each \
+         number in {{build}} or $DARWIN_BUILD, of variants that are git refs or folders"
+    )]
+    NotBuilt {
+        /// How many are asked for.
+        builds: u32,
+        /// Why there cannot be several.
+        why: &'static str,
+    },
     /// A path variant that is not absolute.
     #[error("`path:{0}` is not absolute: it names a folder on the box, so it must start with `/`")]
     RelativePath(String),
@@ -367,6 +388,14 @@ impl JobSpec {
     /// Whether the job calibrates a box: an A/A that looks only once, at its end, so that no look chose its pairs.
     pub fn is_calibration(&self) -> bool {
         self.work.is_same_on_both_sides() && self.policy.looks == [self.budget.rounds_max]
+    }
+
+    /// How many relinked builds of each variant are made on a box and run in turns; 1 unless a compare is judged strictly.
+    pub fn builds(&self) -> u32 {
+        match self.work {
+            Work::Compare { .. } => self.policy.builds.max(1),
+            Work::Measure { .. } | Work::Probe { .. } => 1,
+        }
     }
 
     /// Checks all that can be checked without knowing a box; both client and coordinator do.
@@ -400,12 +429,39 @@ impl JobSpec {
             within("budget.rounds.max", self.budget.rounds_max, 1, 1)?;
         }
         within("cores.count", self.cores.count, 1, MAX_CORES)?;
-        within("budget.rounds.max", self.budget.rounds_max, 1, MAX_ROUNDS)?;
+        let most_rounds = match self.policy.stopping {
+            Stopping::Planned => MAX_ROUNDS,
+            Stopping::Anytime => MAX_SOAK_ROUNDS,
+        };
+        within("budget.rounds.max", self.budget.rounds_max, 1, most_rounds)?;
         within("budget.rounds.min", self.budget.rounds_min, 1, self.budget.rounds_max)?;
         within("attempts", self.attempts, 1, MAX_ATTEMPTS)?;
         in_range("budget.time", self.budget.time, Duration::from_secs(1), MAX_BUDGET)?;
         check_env(&self.env)?;
+        self.check_builds()?;
         self.policy.validate().map_err(|e| SpecError::Policy(e.to_string()))
+    }
+}
+
+impl JobSpec {
+    fn check_builds(&self) -> Result<(), SpecError> {
+        let builds = self.builds();
+        if builds == 1 {
+            return Ok(());
+        }
+        let refuse = |why| Err(SpecError::NotBuilt { builds, why });
+        if self.steps.setup.is_none() {
+            return refuse("the suite has no `setup`");
+        }
+        for (_, variant) in self.work.variants() {
+            match variant.source {
+                Source::Tree(_) => {}
+                Source::Path(_) => return refuse("a folder that is on the box already is one build"),
+                Source::Image(_) => return refuse("an image is one build"),
+                Source::Nothing => return refuse("a variant has no files"),
+            }
+        }
+        Ok(())
     }
 }
 

@@ -99,6 +99,7 @@ pub(crate) fn round(spec: &JobSpec, attempt: AttemptId, epoch: Epoch, round: u32
         usage: Usage::default(),
         samples: None,
         image: None,
+        build: None,
     };
     RoundResult {
         attempt,

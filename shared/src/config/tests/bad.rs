@@ -81,10 +81,18 @@ bad_files! {
     metric_without_quotes: with("[suite.s.gate.metric.latency.p99]\nmargin = \"1%\"");
     floor_above_margin: with("[suite.s.gate.metric.\"latency.p99\"]\nmargin = \"1%\"\nfloor = \"2%\"");
     primary_not_gated: with("[suite.s.gate.metric.\"latency.p50\"]\ngated = false");
+    too_few_builds: with("setup = \"make\"\n[suite.s.gate]\nbuilds = 2");
+    builds_of_nothing: with("[suite.s.gate]\nbuilds = 4");
+    more_builds_than_rounds: with("setup = \"make\"\n[suite.s.gate]\nbuilds = 16\n[suite.s.budget]\nrounds = { max = 12 }");
     noise_of_nothing: with("[suite.s.gate]\nassumed_noise = \"0%\"");
     rounds_as_number: with("[suite.s.budget]\nrounds = 40");
     rounds_the_wrong_way: with("[suite.s.budget]\nrounds = { min = 30, max = 20 }");
     rounds_negative: with("[suite.s.budget]\nrounds = { max = -5 }");
+    rounds_in_words: with("[suite.s.budget]\nrounds = { max = \"many\" }\ntime = \"8h\"");
+    rounds_beyond_a_plan: with("[suite.s.budget]\nrounds = { max = 10080 }");
+    rounds_unlimited_without_time: with("[suite.s.budget]\nrounds = { max = \"unlimited\" }");
+    rounds_unlimited_from_the_start: with("[suite.s.budget]\nrounds = { min = \"unlimited\", max = 40 }");
+    builds_without_an_end: with("setup = \"make\"\n[suite.s.gate]\nbuilds = 4\n[suite.s.budget]\nrounds = { max = \"unlimited\" }\ntime = \"8h\"");
     budget_of_nothing: with("[suite.s.budget]\ntime = \"0s\"");
     attempts_zero: with("attempts = 0");
     priority_too_high: with("priority = 100000");

@@ -2,10 +2,10 @@
 
 mod bad;
 
-use darwin_gate::{Metric, Mode};
+use darwin_gate::{Metric, Mode, Stopping};
 
 use super::*;
-use crate::spec::{Command, Exclusive, Isolation, Layout, Scheduler, Source, Variant};
+use crate::spec::{Command, Exclusive, Isolation, Layout, MAX_SOAK_ROUNDS, Scheduler, Source, Variant};
 
 const FULL: &str = r#"
 project = "matching-engine"
@@ -137,12 +137,54 @@ fn a_suite_makes_a_spec_that_holds() {
 }
 
 #[test]
+fn relinked_builds_want_variants_that_are_built() {
+    let text = format!("{LEAST}setup = \"make LUCK={{build}}\"\n[suite.s.gate]\nbuilds = 8\n");
+    let config = parsed(&text);
+    let (name, suite) = config.suite("s").unwrap();
+    assert!(suite.policy.is_strict());
+    let compare = |source: Source| {
+        let variant = Variant { label: "x".to_owned(), source };
+        let work = Work::Compare { baseline: variant.clone(), challenger: variant };
+        suite.to_spec(&config.project, name, work, 7)
+    };
+    let tree = Source::Tree(crate::ids::Digest::of(b"files"));
+    assert_eq!(compare(tree.clone()).unwrap().builds(), 8);
+    let refused = [Source::Path("/opt/x".to_owned()), Source::Nothing].map(|source| match compare(source) {
+        Err(error) => error.to_string(),
+        Ok(spec) => panic!("{spec:?} was taken"),
+    });
+    insta::assert_snapshot!(refused.join("\n"));
+    // What is only measured is built once.
+    let measure = Work::Measure { variant: Variant { label: "x".to_owned(), source: tree } };
+    assert_eq!(suite.to_spec(&config.project, name, measure, 7).unwrap().builds(), 1);
+}
+
+#[test]
 fn few_rounds_leave_no_look_and_are_no_fault() {
     let config = parsed(&format!("{LEAST}[suite.s.budget]\nrounds = {{ max = 3 }}\n"));
     let policy = &only_suite(&config).policy;
     assert_eq!((policy.max_pairs, policy.looks.len()), (3, 0));
     let config = parsed(&format!("{LEAST}[suite.s.budget]\nrounds = {{ min = 50 }}\n"));
     assert_eq!(only_suite(&config).policy.looks, [50]);
+}
+
+#[test]
+fn rounds_without_a_limit_are_judged_whenever_one_looks() {
+    let text =
+        format!("{LEAST}[suite.s.budget]\nrounds = {{ min = 15, max = \"unlimited\" }}\ntime = \"8h\"\n");
+    let config = parsed(&text);
+    let (name, suite) = config.suite("s").unwrap();
+    assert!(suite.budget.is_unlimited() && !Budget::default().is_unlimited());
+    assert_eq!((suite.budget.rounds_max, suite.budget.time), (MAX_SOAK_ROUNDS, Duration::from_hours(8)));
+    let policy = &suite.policy;
+    assert_eq!((policy.stopping, policy.max_pairs), (Stopping::Anytime, MAX_SOAK_ROUNDS));
+    assert_eq!((policy.looks.first(), policy.looks.last()), (Some(&20), Some(&MAX_SOAK_ROUNDS)));
+    let spec = suite.to_spec(&config.project, name, nothing(), 7).unwrap();
+    // As many rounds with a planned end are refused.
+    let planned = Policy { stopping: Stopping::Planned, ..spec.policy.clone() };
+    let refused = JobSpec { policy: planned, ..spec }.check().unwrap_err().to_string();
+    assert_eq!(refused, "`budget.rounds.max` is 10080; it must be from 1 to 1000");
+    assert_eq!(only_suite(&parsed(LEAST)).policy.stopping, Stopping::Planned);
 }
 
 #[test]
