@@ -1,6 +1,6 @@
 //! What the coordinator's archive knows of the boxes' noise, asked before a job and told by `darwin check`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use darwin_gate::calibration::CALIBRATION_IS_OLD_AFTER_MS;
@@ -11,14 +11,19 @@ use darwin_gate::{KnownNoise, Metric, SeriesKey};
 use darwin_proto::MAX_MESSAGE_BYTES;
 use darwin_proto::v1::verdicts_client::VerdictsClient;
 use darwin_proto::v1::{self, CalibrationsRequest, CalibrationsResponse};
+use darwin_shared::formats::Format;
 use darwin_shared::report::visible;
-use darwin_shared::spec::JobSpec;
+use darwin_shared::spec::{JobSpec, PairPlan};
 use tonic::Code;
 
 use crate::failure::{Failed, call};
 use crate::session::Session;
 use crate::ui::Ui;
 
+/// The word for pairs in which one process runs after the other.
+pub(crate) const PLAIN: &str = "plain";
+/// The word for pairs in which both are there at once, in turns.
+const SLICED: &str = "sliced";
 /// Series that are asked for: as many as the coordinator gives.
 const SERIES: u32 = 5_000;
 
@@ -52,16 +57,21 @@ pub(crate) async fn apply(session: &Session, spec: &mut JobSpec, ui: &Ui) -> Res
     Ok(())
 }
 
-/// The noise of every gated series; of several boxes the noisiest, for which will measure is not known yet. Calibrations
-/// that are old are left out.
+/// The noise of every gated series in pairs run as the job's will be; of several boxes the noisiest, for which will
+/// measure is not known yet. Calibrations that are old are left out.
 fn known_noise(calibrations: &[v1::Calibration], spec: &JobSpec, now_unix_ms: u64) -> Vec<KnownNoise> {
+    let is_fresh = |found: &&v1::Calibration| {
+        now_unix_ms.saturating_sub(found.measured_unix_ms) <= CALIBRATION_IS_OLD_AFTER_MS
+    };
+    let sliced = calibrations.iter().filter(is_fresh).filter(|found| pairing(found) == SLICED);
+    let sliced_at: BTreeSet<&str> = sliced.map(|found| found.agent.as_str()).collect();
     let mut noisiest: BTreeMap<SeriesKey, KnownNoise> = BTreeMap::new();
-    for found in calibrations {
+    for found in calibrations.iter().filter(is_fresh) {
         let Some(series) = series(found) else { continue };
         let named = matches!(spec.policy.for_metric(&series.metric), (metric, true) if metric.gated);
-        let is_old = now_unix_ms.saturating_sub(found.measured_unix_ms) > CALIBRATION_IS_OLD_AFTER_MS;
+        let is_alike = pairing(found) == pairing_to_come(spec, sliced_at.contains(found.agent.as_str()));
         let is_spread = found.robust_sd.is_finite() && found.sd.is_finite() && found.robust_sd >= 0.0;
-        if is_old || !is_spread || !(found.gated || named) {
+        if !is_alike || !is_spread || !(found.gated || named) {
             continue;
         }
         let known = KnownNoise {
@@ -77,6 +87,24 @@ fn known_noise(calibrations: &[v1::Calibration], spec: &JobSpec, now_unix_ms: u6
         }
     }
     noisiest.into_values().take(MAX_KNOWN_NOISE).collect()
+}
+
+/// How a box will run the job's pairs, in a word. What its plan leaves open is told by a calibration: where pairs of the
+/// suite were sliced, its benches have answered.
+fn pairing_to_come(spec: &JobSpec, sliced_before: bool) -> &'static str {
+    // Neither a whole command nor a container can take turns.
+    if spec.format == Format::Process || spec.work.has_images() {
+        return PLAIN;
+    }
+    match (spec.plan, sliced_before) {
+        (PairPlan::Pairs, _) | (PairPlan::Auto, false) => PLAIN,
+        (PairPlan::Sliced, _) | (PairPlan::Auto, true) => SLICED,
+    }
+}
+
+/// How a calibration's pairs were run, in a word. A coordinator that says nothing does not tell them apart.
+pub(crate) fn pairing(found: &v1::Calibration) -> &str {
+    if found.pairing.is_empty() { PLAIN } else { &found.pairing }
 }
 
 /// The series of a calibration; none if this darwin does not know its metric.
@@ -133,6 +161,9 @@ pub(crate) fn spread(sd: f64) -> String {
 #[cfg(test)]
 mod tests {
     use darwin_gate::{LatencyStat, Policy};
+    use darwin_shared::config::Config;
+    use darwin_shared::image::{Image, ImageName};
+    use darwin_shared::spec::{Source, Variant, Work};
 
     use super::*;
 
@@ -150,15 +181,18 @@ mod tests {
         }
     }
 
+    /// A job of a suite with these settings.
+    fn spec(settings: &str) -> JobSpec {
+        let text = format!("project = \"p\"\n[suite.a]\n{settings}\n");
+        let config = Config::parse("darwin.toml", &text).unwrap();
+        let (name, suite) = config.suite("a").unwrap();
+        let variant = Variant { label: "x".into(), source: Source::Nothing };
+        suite.to_spec(&config.project, name, Work::Measure { variant }, 1).unwrap()
+    }
+
     #[test]
     fn of_several_boxes_the_noisiest_counts_and_the_old_do_not() {
-        let text = "project = \"p\"\n[suite.a]\nrun = \"true\"\nformat = \"process\"\n";
-        let config = darwin_shared::config::Config::parse("darwin.toml", text).unwrap();
-        let (name, suite) = config.suite("a").unwrap();
-        let variant =
-            darwin_shared::spec::Variant { label: "x".into(), source: darwin_shared::spec::Source::Nothing };
-        let work = darwin_shared::spec::Work::Measure { variant };
-        let mut spec = suite.to_spec(&config.project, name, work, 1).unwrap();
+        let mut spec = spec("run = \"true\"\nformat = \"process\"");
         let rows = [
             found("quiet", "match", 0.01, true),
             found("noisy", "match", 0.03, true),
@@ -173,6 +207,47 @@ mod tests {
         spec.policy = Policy { known_noise: known, ..Policy::default() };
         spec.check().unwrap();
         assert_eq!(known_noise(&rows, &spec, 1_001 + CALIBRATION_IS_OLD_AFTER_MS), []);
+    }
+
+    #[test]
+    fn a_job_takes_the_noise_of_pairs_that_were_run_as_its_own_will_be() {
+        // A bench for each box, so that each is told.
+        let of = |agent: &str, pairing: &str, robust_sd: f64| v1::Calibration {
+            pairing: pairing.into(),
+            ..found(agent, agent, robust_sd, true)
+        };
+        let rows = [
+            of("both", "plain", 0.05),
+            of("both", "sliced", 0.01),
+            of("never", "plain", 0.04),
+            v1::Calibration { measured_unix_ms: 0, ..of("once", "sliced", 0.02) },
+            of("once", "plain", 0.03),
+            of("only", "sliced", 0.02),
+            of("silent", "", 0.06),
+            of("to come", "of another version", 0.07),
+        ];
+        let taken = |spec: &JobSpec| -> Vec<(String, f64)> {
+            let known = known_noise(&rows, spec, 1 + CALIBRATION_IS_OLD_AFTER_MS);
+            known.into_iter().map(|known| (known.agent, known.robust_sd)).collect()
+        };
+        let want = |all: &[(&str, f64)]| -> Vec<(String, f64)> {
+            all.iter().map(|(agent, robust_sd)| ((*agent).to_owned(), *robust_sd)).collect()
+        };
+        let plain = want(&[("both", 0.05), ("never", 0.04), ("once", 0.03), ("silent", 0.06)]);
+        let of_plan = |plan: &str| {
+            spec(&format!("run = \"b {{output}}\"\nformat = \"darwin-samples\"\nplan = \"{plan}\""))
+        };
+        assert_eq!(taken(&of_plan("pairs")), plain);
+        assert_eq!(taken(&of_plan("sliced")), want(&[("both", 0.01), ("only", 0.02)]));
+        assert_eq!(
+            taken(&of_plan("auto")),
+            want(&[("both", 0.01), ("never", 0.04), ("once", 0.03), ("only", 0.02), ("silent", 0.06)])
+        );
+        assert_eq!(taken(&spec("run = \"true\"\nformat = \"process\"")), plain);
+        let mut in_images = of_plan("auto");
+        let source = Source::Image(Image::Named(ImageName::new("engine:1.4").unwrap()));
+        in_images.work = Work::Measure { variant: Variant { label: "x".into(), source } };
+        assert_eq!(taken(&in_images), plain);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod follow;
 mod job;
 mod pack;
 mod progress;
+mod rehearsal;
 mod rust_tools;
 mod session;
 mod settings;

@@ -410,6 +410,7 @@ impl Driver {
             spec: job.spec().clone(),
             agent: attempt.agent.clone(),
             tier: attempt.tier.unwrap_or_default(),
+            pairing: attempt.pairing.clone(),
             fingerprint: facts.map(AgentFacts::fingerprint).unwrap_or_default(),
             verdict: verdict.clone(),
             finished_unix_ms: job.record.finished_unix_ms,

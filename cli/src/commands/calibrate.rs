@@ -14,8 +14,9 @@ use darwin_shared::units::format_change;
 use serde_json::{Value, json};
 
 use crate::args::MeasureArgs;
-use crate::calibrations::{fetch, percent, rounds_needed, series, spread};
+use crate::calibrations::{PLAIN, fetch, pairing, percent, rounds_needed, series, spread};
 use crate::failure::Failed;
+use crate::rehearsal::Rehearsal;
 use crate::session::Session;
 use crate::suite::FoundSuite;
 use crate::ui::{Ui, table};
@@ -66,8 +67,9 @@ pub(crate) async fn show(
         return Ok(report.exit_code());
     };
     let rows = written(spec, job, session).await?;
-    let calibrated =
-        Calibrated { report, rows: &rows, policy, decision: verdict.decision, pairs: verdict.pairs };
+    let rehearsal = Rehearsal::of(spec, &rows, policy, &EFFECTS_PERCENT, session).await?;
+    let (decision, pairs) = (verdict.decision, verdict.pairs);
+    let calibrated = Calibrated { report, rows: &rows, policy, decision, pairs, rehearsal };
     ui.show("measure --calibrate", || calibrated.human(ui.shows_all()), || calibrated.json())?;
     ui.machine_line(&format!("verdict=NONE job={job} calibrated={} url=", rows.len()))?;
     Ok(ExitCode::Success)
@@ -100,6 +102,7 @@ struct Calibrated<'a> {
     policy: &'a Policy,
     decision: Decision,
     pairs: u32,
+    rehearsal: Rehearsal,
 }
 
 impl Calibrated<'_> {
@@ -110,12 +113,17 @@ impl Calibrated<'_> {
         Question::usual(self.policy.alpha, tests.saturating_add(guard))
     }
 
+    /// How the job's pairs were run: all of them one way.
+    fn pairing(&self) -> &str {
+        self.rows.first().map_or(PLAIN, pairing)
+    }
+
     fn human(&self, all: bool) -> String {
         let header = &self.report.header;
         let known = [header.suite.as_deref(), header.project.as_deref()].into_iter().flatten().map(visible);
         let at = header.agent.as_deref().map(|agent| format!("box {}", visible(agent)));
         let of = header.baseline.as_deref().map(visible).unwrap_or_default();
-        let pairs = format!("{} pairs of {of} with itself", self.pairs);
+        let pairs = format!("{} {} pairs of {of} with itself", self.pairs, visible(self.pairing()));
         let title: Vec<String> = known.chain(at).chain([pairs]).collect();
         let max_pairs = self.policy.max_pairs;
         let resolves = format!("SEEN IN {max_pairs} PAIRS");
@@ -139,6 +147,7 @@ impl Calibrated<'_> {
             parts.push(format!("Not gated: {others} series; --verbose shows them\n"));
         }
         parts.push(LEGEND.to_owned());
+        parts.extend(self.rehearsal.line(self.policy.max_pairs));
         parts.extend(self.unresolved().map(|line| format!("The suite {}", visible(&line))));
         parts.push(self.self_audit());
         parts.join("\n") + "\n"
@@ -208,9 +217,11 @@ impl Calibrated<'_> {
             "job_id": self.report.header.job,
             "variant": self.report.header.baseline,
             "pairs": self.pairs,
+            "pairing": self.pairing(),
             "max_pairs": self.policy.max_pairs,
             "decision": self.decision,
             "unresolved": self.unresolved(),
+            "rehearsed": self.rehearsal.json(),
             "series": series.collect::<Value>(),
         })
     }
@@ -231,6 +242,7 @@ pub(crate) fn calibration_json(row: &v1::Calibration) -> Value {
         "metric": row.metric,
         "gated": row.gated,
         "pairs": row.pairs,
+        "pairing": pairing(row),
         "log_ratio_robust_sd": row.robust_sd,
         "log_ratio_sd": row.sd,
         "kurtosis": row.kurtosis,

@@ -15,7 +15,7 @@ use tonic::transport::Channel;
 
 use super::agent::{agent_json, readings, readings_json, row};
 use super::calibrate::calibration_json;
-use crate::calibrations::{self, age, percent, spread};
+use crate::calibrations::{self, age, pairing, percent, spread};
 use crate::failure::{Failed, call};
 use crate::session::Session;
 use crate::ui::{Ui, table};
@@ -185,27 +185,29 @@ fn human(
     parts.join("\n")
 }
 
-/// What the boxes can resolve: of each box, suite and metric the noisiest gated series.
+/// What the boxes can resolve: of each box, suite, pairing and metric the noisiest gated series.
 fn noise_table(noise: &v1::CalibrationsResponse, agents: &[v1::Agent], now_unix_ms: u64) -> String {
-    let mut noisiest: BTreeMap<(&str, &str, &str, &str), &v1::Calibration> = BTreeMap::new();
-    let mut gated: BTreeMap<(&str, &str, &str), u32> = BTreeMap::new();
+    let mut noisiest: BTreeMap<(&str, &str, &str, &str, &str), &v1::Calibration> = BTreeMap::new();
+    let mut gated: BTreeMap<(&str, &str, &str, &str), u32> = BTreeMap::new();
     for row in noise.calibrations.iter().filter(|row| row.gated) {
         let (agent, project, suite) = (row.agent.as_str(), row.project.as_str(), row.suite.as_str());
-        *gated.entry((agent, project, suite)).or_default() += 1;
-        let before = noisiest.entry((agent, project, suite, row.metric.as_str())).or_insert(row);
+        let how = pairing(row);
+        *gated.entry((agent, project, suite, how)).or_default() += 1;
+        let before = noisiest.entry((agent, project, suite, how, row.metric.as_str())).or_insert(row);
         if row.robust_sd > before.robust_sd {
             *before = row;
         }
     }
     let mut rows: Vec<Vec<String>> = noisiest
         .iter()
-        .map(|((agent, project, suite, metric), row)| {
+        .map(|((agent, project, suite, how, metric), row)| {
             // The guard for rare slow processes takes a share as well.
-            let tests = gated.get(&(*agent, *project, *suite)).copied().unwrap_or(1) + 1;
+            let tests = gated.get(&(*agent, *project, *suite, *how)).copied().unwrap_or(1) + 1;
             let seen = Question::usual(USUAL_ALPHA, tests).smallest_effect(row.robust_sd, USUAL_PAIRS);
             vec![
                 (*agent).to_owned(),
                 format!("{project}/{suite}"),
+                (*how).to_owned(),
                 (*metric).to_owned(),
                 spread(row.robust_sd),
                 percent(seen),
@@ -218,11 +220,12 @@ fn noise_table(noise: &v1::CalibrationsResponse, agents: &[v1::Agent], now_unix_
         agents.iter().filter(|agent| !noise.calibrations.iter().any(|row| row.agent == agent.agent_id))
     {
         let mut row = vec![agent.agent_id.clone(), "none: darwin measure --calibrate".to_owned()];
-        row.resize(7, String::new());
+        row.resize(8, String::new());
         rows.push(row);
     }
     let seen = format!("SEEN IN {USUAL_PAIRS} PAIRS");
-    let head = ["CALIBRATION", "SUITE", "METRIC", "NOISE", seen.as_str(), "NOISIEST BENCH", "MEASURED"];
+    let head =
+        ["CALIBRATION", "SUITE", "PAIRS", "METRIC", "NOISE", seen.as_str(), "NOISIEST BENCH", "MEASURED"];
     let audit = noise.audit.as_ref().filter(|audit| audit.verdicts > 0).map(|audit| {
         let word = if audit.verdicts == 1 { "verdict" } else { "verdicts" };
         format!("\nself-audit: {} {word} on identical code, {} false\n", audit.verdicts, audit.false_verdicts)
@@ -321,8 +324,10 @@ mod tests {
 
     #[test]
     fn each_box_says_what_it_can_resolve_or_how_to_find_out() {
+        let (add, plain) = (calibration("ny4-07", "add", 0.01), calibration("ny4-07", "match", 0.03));
+        let sliced = v1::Calibration { pairing: "sliced".into(), ..calibration("ny4-07", "match", 0.01) };
         let noise = v1::CalibrationsResponse {
-            calibrations: vec![calibration("ny4-07", "add", 0.01), calibration("ny4-07", "match", 0.03)],
+            calibrations: vec![add, plain, sliced],
             audit: Some(v1::Audit { verdicts: 12, ..v1::Audit::default() }),
         };
         let other = v1::Agent { agent_id: "ny4-08".into(), ..agent("ready", vec![]) };

@@ -92,7 +92,8 @@ fn probe(archived: ArchivedProbe) -> v1::ArchivedProbe {
 }
 
 fn calibration(calibrated: CalibratedSeries) -> v1::Calibration {
-    let CalibratedSeries { agent, tier, project, suite, series, gated, job, calibration } = calibrated;
+    let CalibratedSeries { agent, tier, pairing, project, suite, series, gated, job, calibration } =
+        calibrated;
     v1::Calibration {
         agent,
         project,
@@ -110,6 +111,7 @@ fn calibration(calibrated: CalibratedSeries) -> v1::Calibration {
         fingerprint: calibration.fingerprint,
         job_id: job,
         tier,
+        pairing,
     }
 }
 

@@ -29,6 +29,10 @@ pub(crate) fn job(core: &Core, job: &Job) -> v1::Job {
         agent: live.agent.to_string(),
         voids: voids_to_wire(live.all_voids()),
     });
+    if let (Some(live), Some(attempt)) = (job.live.as_ref(), seen.attempts.last_mut()) {
+        // It goes into the record when the attempt has ended.
+        attempt.placement = live.placed();
+    }
     seen
 }
 

@@ -8,6 +8,7 @@ use darwin_gate::{Calibration, SeriesKey, Verdict};
 use darwin_shared::fleet::Tier;
 use darwin_shared::ids::{AgentId, AttemptId};
 use darwin_shared::probe::RoundProbe;
+use darwin_shared::round::Pairing;
 use darwin_shared::spec::{Arm, JobSpec};
 use thiserror::Error;
 
@@ -20,6 +21,9 @@ pub(super) const CALIBRATIONS_MAX: u32 = 5_000;
 pub(super) const PROBES_KEPT: u32 = 1_000;
 /// The most probes that one question gives.
 pub(super) const PROBES_MAX: u32 = 1_000;
+
+/// The word for how pairs were run of which nobody said it: one process after the other.
+pub(super) const PLAIN: &str = "plain";
 
 /// Why the archive cannot be read or written. Verdicts do not depend on it.
 #[derive(Debug, Error)]
@@ -92,12 +96,21 @@ pub struct AaJob {
     pub agent: AgentId,
     /// What the agent's numbers were good for.
     pub tier: Tier,
+    /// How its pairs were run; none from an agent that knows one way only.
+    pub pairing: Option<Pairing>,
     /// What the agent's box is, in words.
     pub fingerprint: String,
     /// What the gate said.
     pub verdict: Box<Verdict>,
     /// When, in milliseconds since 1970.
     pub finished_unix_ms: u64,
+}
+
+impl AaJob {
+    /// The word for how its pairs were run.
+    pub(super) fn pairing_word(&self) -> &'static str {
+        self.pairing.as_ref().map_or(PLAIN, Pairing::word)
+    }
 }
 
 /// Which calibrations are wanted; what is empty is any.
@@ -113,13 +126,15 @@ pub struct CalibrationQuery {
     pub limit: u32,
 }
 
-/// How noisy one series is on one box of one tier.
+/// How noisy one series is on one box of one tier, in pairs that were run one way.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CalibratedSeries {
     /// The agent that measured.
     pub agent: String,
     /// The word for what its numbers were good for.
     pub tier: String,
+    /// The word for how the pairs were run.
+    pub pairing: String,
     /// The project.
     pub project: String,
     /// The suite.
@@ -137,7 +152,7 @@ pub struct CalibratedSeries {
 /// What pairs of the same code say.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Calibrations {
-    /// By project, suite, agent, tier, bench and metric.
+    /// By project, suite, agent, tier, pairing, bench and metric.
     pub series: Vec<CalibratedSeries>,
     /// How often the gate was wrong about them, of all projects together.
     pub audit: Audit,
@@ -182,8 +197,9 @@ pub trait Archive: Send {
     /// Puts rounds in. The same round may come more than once and counts once.
     fn put(&mut self, rounds: &[ArchiveRound]) -> Result<(), ArchiveError>;
 
-    /// Puts an A/A verdict in, whose rounds are there, and if the job was a calibration what its pairs say in place of what
-    /// was known of that suite on that box in that tier. The same job may come more than once and counts once.
+    /// Puts an A/A verdict in, whose rounds are there, and if the job was a calibration what its pairs say, in place of what
+    /// was known of such pairs of that suite on that box in that tier. The same job may come more than once and counts
+    /// once.
     fn put_aa(&mut self, job: &AaJob) -> Result<(), ArchiveError>;
 
     /// How noisy the boxes are, and how often the gate was wrong.

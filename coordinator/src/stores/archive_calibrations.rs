@@ -24,6 +24,7 @@ pub(super) const CREATE: &str = "
         suite        INTEGER NOT NULL REFERENCES suite (id),
         agent        TEXT    NOT NULL,
         tier         TEXT    NOT NULL,
+        pairing      TEXT    NOT NULL,
         bench        TEXT    NOT NULL,
         metric       TEXT    NOT NULL,
         gated        INTEGER NOT NULL,
@@ -36,7 +37,7 @@ pub(super) const CREATE: &str = "
         lag_1        REAL,
         measured_unix_ms INTEGER NOT NULL,
         fingerprint  TEXT    NOT NULL,
-        PRIMARY KEY (suite, agent, tier, bench, metric)
+        PRIMARY KEY (suite, agent, tier, pairing, bench, metric)
     ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS aa_verdict (
         id       INTEGER PRIMARY KEY,
@@ -80,15 +81,18 @@ pub(super) fn put(transaction: &Transaction<'_>, job: &AaJob) -> Result<(), Arch
     Ok(())
 }
 
-/// Writes what each series' pairs say, in place of what was known of this suite on this box; gives the gated series' pairs.
+/// Writes what each series' pairs say, in place of what was known of such pairs of this suite on this box; gives the gated
+/// series' pairs.
 fn put_calibration(
     transaction: &Transaction<'_>,
     suite: i64,
     job: &AaJob,
 ) -> Result<BTreeMap<u32, Block>, ArchiveError> {
     transaction
-        .prepare_cached("DELETE FROM calibration WHERE suite = ?1 AND agent = ?2 AND tier = ?3")?
-        .execute(params![suite, job.agent.as_str(), job.tier.as_str()])?;
+        .prepare_cached(
+            "DELETE FROM calibration WHERE suite = ?1 AND agent = ?2 AND tier = ?3 AND pairing = ?4",
+        )?
+        .execute(params![suite, job.agent.as_str(), job.tier.as_str(), job.pairing_word()])?;
     let mut blocks = BTreeMap::new();
     for finding in &job.verdict.findings {
         let seen = observations(transaction, suite, job, &finding.series)?;
@@ -203,8 +207,8 @@ fn insert(
     transaction
         .prepare_cached(
             "INSERT OR REPLACE INTO calibration (suite, agent, bench, metric, gated, job, pairs, robust_sd, sd, kurtosis,
-                order_effect, lag_1, measured_unix_ms, fingerprint, tier)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+                order_effect, lag_1, measured_unix_ms, fingerprint, tier, pairing)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
         )?
         .execute(params![
             suite,
@@ -222,6 +226,7 @@ fn insert(
             as_i64(*measured_unix_ms),
             fingerprint,
             job.tier.as_str(),
+            job.pairing_word(),
         ])?;
     Ok(())
 }
@@ -230,10 +235,10 @@ pub(super) fn get(connection: &Connection, query: &CalibrationQuery) -> Result<C
     let CalibrationQuery { project, suite, agent, limit } = query;
     let mut statement = connection.prepare_cached(
         "SELECT c.agent, s.project, s.suite, c.bench, c.metric, c.gated, c.job, c.pairs, c.robust_sd, c.sd, c.kurtosis,
-                c.order_effect, c.lag_1, c.measured_unix_ms, c.fingerprint, c.tier
+                c.order_effect, c.lag_1, c.measured_unix_ms, c.fingerprint, c.tier, c.pairing
          FROM calibration c JOIN suite s ON s.id = c.suite
          WHERE (?1 = '' OR s.project = ?1) AND (?2 = '' OR s.suite = ?2) AND (?3 = '' OR c.agent = ?3)
-         ORDER BY c.gated DESC, s.project, s.suite, c.agent, c.tier, c.bench, c.metric LIMIT ?4",
+         ORDER BY c.gated DESC, s.project, s.suite, c.agent, c.tier, c.pairing, c.bench, c.metric LIMIT ?4",
     )?;
     let mut rows = statement.query(params![project, suite, agent, (*limit).clamp(1, CALIBRATIONS_MAX)])?;
     let mut series = Vec::new();
@@ -241,8 +246,9 @@ pub(super) fn get(connection: &Connection, query: &CalibrationQuery) -> Result<C
         series.push(calibrated(row)?);
     }
     series.sort_by(|a, b| {
-        let key =
-            |c: &CalibratedSeries| (c.project.clone(), c.suite.clone(), c.agent.clone(), c.tier.clone());
+        let key = |c: &CalibratedSeries| {
+            (c.project.clone(), c.suite.clone(), c.agent.clone(), c.tier.clone(), c.pairing.clone())
+        };
         key(a).cmp(&key(b)).then_with(|| a.series.cmp(&b.series))
     });
     Ok(Calibrations { series, audit: audit(connection)? })
@@ -255,6 +261,7 @@ fn calibrated(row: &Row<'_>) -> Result<CalibratedSeries, ArchiveError> {
     Ok(CalibratedSeries {
         agent: row.get(0)?,
         tier: row.get(15)?,
+        pairing: row.get(16)?,
         project: row.get(1)?,
         suite: row.get(2)?,
         series: SeriesKey { bench: row.get(3)?, metric },

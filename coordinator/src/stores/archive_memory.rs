@@ -37,7 +37,8 @@ pub struct MemoryArchive {
     /// In the order in which they came.
     kept: Vec<Kept>,
     known: BTreeSet<(AttemptId, u32, u8)>,
-    calibrations: BTreeMap<Place, BTreeMap<SeriesKey, CalibratedSeries>>,
+    /// By place and the word for how the pairs were run.
+    calibrations: BTreeMap<(Place, &'static str), BTreeMap<SeriesKey, CalibratedSeries>>,
     /// In the order in which they came.
     probes: Vec<ArchivedProbe>,
     verdicts: Vec<AaVerdict>,
@@ -98,6 +99,7 @@ impl MemoryArchive {
                 let series = CalibratedSeries {
                     agent: job.agent.to_string(),
                     tier: job.tier.to_string(),
+                    pairing: job.pairing_word().to_owned(),
                     project: job.spec.project.to_string(),
                     suite: job.spec.suite.to_string(),
                     series: finding.series.clone(),
@@ -109,7 +111,8 @@ impl MemoryArchive {
             }
         }
         let (project, suite) = (job.spec.project.to_string(), job.spec.suite.to_string());
-        self.calibrations.insert((project, suite, job.agent.to_string(), job.tier.to_string()), known);
+        let place = (project, suite, job.agent.to_string(), job.tier.to_string());
+        self.calibrations.insert((place, job.pairing_word()), known);
         replayed(job, &blocks)
     }
 }
@@ -191,16 +194,17 @@ impl Archive for MemoryArchive {
 
     fn calibrations(&mut self, query: &CalibrationQuery) -> Result<Calibrations, ArchiveError> {
         let CalibrationQuery { project, suite, agent, limit } = query;
-        let wanted = self.calibrations.iter().filter(|((of, in_suite, by, _), _)| {
+        let wanted = self.calibrations.iter().filter(|(((of, in_suite, by, _), _), _)| {
             is_wanted(project, of) && is_wanted(suite, in_suite) && is_wanted(agent, by)
         });
-        // The map's order is that of projects, suites, agents, tiers and series; a sort by less than all keeps it.
+        // The map's order is that of all but `gated`; a sort by less than all keeps it.
         let mut series: Vec<CalibratedSeries> =
             wanted.flat_map(|(_, series)| series.values().cloned()).collect();
         series.sort_by_key(|series| !series.gated);
         series.truncate((*limit).clamp(1, CALIBRATIONS_MAX) as usize);
-        let place =
-            |c: &CalibratedSeries| (c.project.clone(), c.suite.clone(), c.agent.clone(), c.tier.clone());
+        let place = |c: &CalibratedSeries| {
+            (c.project.clone(), c.suite.clone(), c.agent.clone(), c.tier.clone(), c.pairing.clone())
+        };
         series.sort_by(|a, b| place(a).cmp(&place(b)).then_with(|| a.series.cmp(&b.series)));
         Ok(Calibrations { series, audit: Audit::of(self.verdicts.iter().copied()) })
     }

@@ -12,7 +12,7 @@ use super::archive::{
     AaJob, Archive, ArchiveError, ArchivedProbe, CalibrationQuery, Calibrations, HistoryPoint, HistoryQuery,
     POINTS_MAX, ProbeQuery,
 };
-use super::{archive_calibrations, archive_probes, archive_tiers, archive_usage};
+use super::{archive_calibrations, archive_migration, archive_probes, archive_usage};
 
 const CREATE: &str = "
     CREATE TABLE IF NOT EXISTS suite (
@@ -72,7 +72,7 @@ impl SqliteArchive {
         connection.execute_batch(archive_calibrations::CREATE)?;
         connection.execute_batch(archive_probes::CREATE)?;
         connection.execute_batch(archive_usage::CREATE)?;
-        archive_tiers::migrate(&connection)?;
+        archive_migration::migrate(&connection)?;
         Ok(Self { connection })
     }
 }

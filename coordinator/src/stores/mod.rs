@@ -6,9 +6,9 @@
 mod archive;
 mod archive_calibrations;
 mod archive_memory;
+mod archive_migration;
 mod archive_probes;
 mod archive_sqlite;
-mod archive_tiers;
 mod archive_usage;
 mod archive_writer;
 mod blobs;

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use darwin_coordinator::stores::{
     AaJob, Archive, ArchiveQueue, CalibrationQuery, HistoryPoint, HistoryQuery, MemoryArchive, SqliteArchive,
@@ -11,6 +12,7 @@ use darwin_coordinator_core::action::ArchiveRound;
 use darwin_gate::{Metric, SeriesKey};
 use darwin_shared::fleet::Tier;
 use darwin_shared::ids::{AgentId, AttemptId, Epoch, JobId, PoolName};
+use darwin_shared::round::Pairing;
 use darwin_shared::usage::{Count, Counters, Uncounted, Usage};
 
 use crate::support::compare;
@@ -164,6 +166,7 @@ fn aa(job: u64, agent: &str, pairs: u32) -> (AaJob, Vec<ArchiveRound>) {
         spec,
         agent,
         tier: Tier::Shielded,
+        pairing: None,
         fingerprint: "a box".to_owned(),
         finished_unix_ms: 1_764_000_001_000,
     };
@@ -216,15 +219,40 @@ fn a_box_in_another_tier_has_calibrations_and_points_of_their_own() {
     });
 }
 
+/// How an agent says that it sliced its pairs.
+fn sliced() -> Pairing {
+    Pairing::Sliced { slices: 30, slice: Duration::from_millis(5) }
+}
+
+#[test]
+fn plain_and_sliced_pairs_have_calibrations_of_their_own() {
+    each(|archive| {
+        let plain = Pairing::Plain { why: "`plan` says so".to_owned() };
+        // An agent that says nothing knows plain pairs only.
+        let runs = [(1, Some(sliced()), 12), (2, Some(plain), 20), (3, None, 25), (4, Some(sliced()), 30)];
+        for (job, pairing, pairs) in runs {
+            let (aa, rounds) = aa(job, "box", pairs);
+            archive.put(&rounds).unwrap();
+            archive.put_aa(&AaJob { pairing, ..aa }).unwrap();
+        }
+        let every = CalibrationQuery { limit: 100, ..CalibrationQuery::default() };
+        let known = archive.calibrations(&every).unwrap().series;
+        let told: Vec<(&str, u32)> =
+            known.iter().map(|series| (series.pairing.as_str(), series.calibration.pairs)).collect();
+        assert_eq!(told, [("plain", 25), ("sliced", 30)], "the newest of each");
+    });
+}
+
 #[test]
 fn the_engine_says_what_the_model_says() {
     let folder = tempfile::tempdir().unwrap();
     let (mut model, mut engine) = (MemoryArchive::default(), open(folder.path()));
     for archive in [&mut model as &mut dyn Archive, &mut engine] {
-        for (job, agent, pairs) in [(1, "box", 12), (2, "another", 25)] {
+        let runs = [(1, "box", 12, None), (2, "another", 25, None), (3, "box", 20, Some(sliced()))];
+        for (job, agent, pairs, pairing) in runs {
             let (aa, rounds) = aa(job, agent, pairs);
             archive.put(&rounds).unwrap();
-            archive.put_aa(&aa).unwrap();
+            archive.put_aa(&AaJob { pairing, ..aa }).unwrap();
         }
         archive.put(&[round(4, 0), round(4, 1)]).unwrap();
     }

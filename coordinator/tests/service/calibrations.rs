@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use darwin_coordinator::stores::{AaJob, Archive, ArchiveQueue, CalibrationQuery, SqliteArchive};
 use darwin_coordinator_core::action::ArchiveRound;
@@ -10,6 +11,7 @@ use darwin_gate::{Block, Builds, EndOfData, Gate, Metric, SeriesKey, Verdict, or
 use darwin_proto::v1;
 use darwin_shared::fleet::Tier;
 use darwin_shared::ids::{AgentId, AttemptId, Epoch, JobId, PoolName};
+use darwin_shared::round::Pairing;
 use darwin_shared::spec::{Arm, JobSpec};
 
 use crate::support::jobs::{self, Shape};
@@ -79,6 +81,7 @@ fn aa(spec: &JobSpec, rounds: &[ArchiveRound], finished_unix_ms: u64) -> AaJob {
         spec: Arc::new(spec.clone()),
         agent: rounds[0].agent.clone(),
         tier: rounds[0].tier,
+        pairing: None,
         fingerprint: "a box".to_owned(),
         verdict: Box::new(verdict(spec, rounds)),
         finished_unix_ms,
@@ -189,34 +192,44 @@ fn a_verdict_waits_in_the_queue_behind_its_rounds() {
     assert_eq!(reader.calibrations(&all()).unwrap().series.len(), 2);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_that_measures_the_same_on_both_sides_calibrates_its_box() {
-    let place = Place::new().await;
-    let ask = async || {
-        place.verdicts().calibrations(v1::CalibrationsRequest::default()).await.unwrap().into_inner()
-    };
-    let empty = ask().await;
-    let audit = empty.audit.unwrap();
-    assert_eq!((empty.calibrations.len(), audit.verdicts, audit.alarm), (0, 0, false));
+async fn asked(place: &Place) -> v1::CalibrationsResponse {
+    place.verdicts().calibrations(v1::CalibrationsRequest::default()).await.unwrap().into_inner()
+}
 
-    let (mut agent, _) = FakeAgent::join(&place, hello("box", vec![], 1)).await;
-    let mut spec = jobs::spec(Shape::Compare { pairs: PAIRS, faster: false }, "orders", 0);
-    spec.policy.looks = vec![PAIRS];
-    let job = place.submit(spec).await;
-    let task = agent.task().await;
-    assert_eq!(agent.measures_to_the_end(&task, 0).await, PAIRS, "no look before its end");
-    place.finished(&job).await;
-    // The archive gathers rounds before it writes them: asked until they are there.
-    let found = soon("the archive", async {
+/// The answer once it has so many calibrations: the archive gathers rounds before it writes them.
+async fn written(place: &Place, count: usize) -> v1::CalibrationsResponse {
+    soon("the archive", async {
         loop {
-            let found = ask().await;
-            if !found.calibrations.is_empty() {
+            let found = asked(place).await;
+            if found.calibrations.len() == count {
                 return found;
             }
             tokio::task::yield_now().await;
         }
     })
-    .await;
+    .await
+}
+
+/// A job that calibrates by the one series that a fake agent measures.
+fn submitted() -> JobSpec {
+    let mut spec = jobs::spec(Shape::Compare { pairs: PAIRS, faster: false }, "orders", 0);
+    spec.policy.looks = vec![PAIRS];
+    spec
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_measures_the_same_on_both_sides_calibrates_its_box() {
+    let place = Place::new().await;
+    let empty = asked(&place).await;
+    let audit = empty.audit.unwrap();
+    assert_eq!((empty.calibrations.len(), audit.verdicts, audit.alarm), (0, 0, false));
+
+    let (mut agent, _) = FakeAgent::join(&place, hello("box", vec![], 1)).await;
+    let job = place.submit(submitted()).await;
+    let task = agent.task().await;
+    assert_eq!(agent.measures_to_the_end(&task, 0).await, PAIRS, "no look before its end");
+    place.finished(&job).await;
+    let found = written(&place, 1).await;
     let [row] = found.calibrations.as_slice() else { panic!("{found:?}") };
     assert_eq!((row.agent.as_str(), row.project.as_str(), row.suite.as_str()), ("box", "orders", "suite"));
     assert_eq!((row.bench.as_str(), row.metric.as_str(), row.gated), ("bench", "latency.p50", true));
@@ -225,4 +238,23 @@ async fn a_job_that_measures_the_same_on_both_sides_calibrates_its_box() {
     assert!(row.fingerprint.contains("kernel") && row.measured_unix_ms > 0, "{row:?}");
     let audit = found.audit.unwrap();
     assert_eq!((audit.verdicts, audit.false_verdicts, audit.alarm), (1, 0, false));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plain_and_sliced_pairs_calibrate_a_box_side_by_side() {
+    let place = Place::new().await;
+    let (mut agent, _) = FakeAgent::join(&place, hello("box", vec![], 2)).await;
+    let mut done = Vec::new();
+    for pairing in [None, Some(Pairing::Sliced { slices: 30, slice: Duration::from_millis(5) })] {
+        agent.pairing = pairing;
+        let job = place.submit(submitted()).await;
+        let task = agent.task().await;
+        agent.measures_to_the_end(&task, 0).await;
+        place.finished(&job).await;
+        done.push(job);
+    }
+    let found = written(&place, 2).await.calibrations;
+    let told: Vec<(&str, &str)> =
+        found.iter().map(|row| (row.pairing.as_str(), row.job_id.as_str())).collect();
+    assert_eq!(told, [("plain", done[0].as_str()), ("sliced", done[1].as_str())]);
 }

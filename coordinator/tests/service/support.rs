@@ -13,6 +13,7 @@ use darwin_proto::v1::agent_message::Body as Said;
 use darwin_proto::v1::coordinator_message::Body as Told;
 use darwin_shared::attempt::{AttemptEnd, AttemptEvent, AttemptUpdate};
 use darwin_shared::ids::{AgentId, AttemptId, Epoch};
+use darwin_shared::round::Pairing;
 use darwin_shared::spec::JobSpec;
 use jobs::Shape;
 use tempfile::TempDir;
@@ -153,6 +154,8 @@ pub(crate) fn hello(name: &str, attempts: Vec<v1::HeldAttempt>, credits: u32) ->
 pub(crate) struct FakeAgent {
     said: mpsc::Sender<v1::AgentMessage>,
     told: Streaming<v1::CoordinatorMessage>,
+    /// How it says that it runs its pairs.
+    pub(crate) pairing: Option<Pairing>,
 }
 
 /// What an agent was given to do.
@@ -170,7 +173,7 @@ impl FakeAgent {
         said.send(v1::AgentMessage { body: Some(first) }).await.unwrap();
         let mut client = v1::agent_link_client::AgentLinkClient::new(place.channel());
         let told = soon("the link", client.attach(ReceiverStream::new(messages))).await?.into_inner();
-        Ok(Self { said, told })
+        Ok(Self { said, told, pairing: None })
     }
 
     /// Connects as an agent should, and is welcome.
@@ -214,7 +217,8 @@ impl FakeAgent {
 
     /// Measures one round.
     pub(crate) async fn measures(&self, task: &Task, round: u32) {
-        let result = jobs::round(&task.spec, task.attempt, task.epoch, round);
+        let mut result = jobs::round(&task.spec, task.attempt, task.epoch, round);
+        result.pairing.clone_from(&self.pairing);
         self.says(Said::Round(result.into())).await;
     }
 

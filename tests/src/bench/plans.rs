@@ -40,7 +40,7 @@ pub fn plans() -> Result<Vec<Line>> {
     for _ in 0..TURNS {
         for ((_, name), example) in PLANS.iter().zip(&examples) {
             let folder = &example.as_ref().map_err(|why| anyhow::anyhow!("{why:#}"))?.folder;
-            for series in calibrate(&world, folder, PAIRS)? {
+            for series in calibrate(&world, folder, PAIRS)?.series {
                 if let Some(metric) = METRICS.into_iter().find(|known| *known == series.metric) {
                     let spread = spreads.entry((metric, name)).or_default();
                     spread.robust.push(series.robust_sd);

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::calibrated::{Calibrated, calibrate};
+use super::calibrated::calibrate;
 use super::example::{Example, SAME};
 use super::neighbour::Neighbour;
 use crate::World;
 
-/// Pairs of the calibration that the planner is asked with, and the most that a job of the example has.
+/// Pairs of the calibration that the planner is asked with, and the change that it is asked for.
 const CALIBRATION_PAIRS: &str = "60";
-const MAX_PAIRS: u32 = 40;
+const SLOWER_PERCENT: u64 = 5;
 
 /// What is compared with `main`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -138,24 +138,11 @@ pub fn run(settings: &Settings, mut heard: impl FnMut(Kind, &str)) -> Result<BTr
     Ok(all)
 }
 
-/// What the planner says of a change of 5%: calibrates the example as it is, and asks for each series; the chance that the
-/// most certain of them has is the least that the job has.
+/// What the planner says of a change of 5%: calibrates the example as it is, and has the gate tried on those pairs.
 fn predicted(world: &World, folder: &Path) -> Result<f64> {
-    // What is gated by default: p50 and p99. The guard for slow processes is one more test.
-    let is_gated = |series: &Calibrated| ["latency.p50", "latency.p99"].contains(&series.metric.as_str());
-    let chosen: Vec<Calibrated> =
-        calibrate(world, folder, CALIBRATION_PAIRS)?.into_iter().filter(is_gated).collect();
-    let tests = (chosen.len() + 1).to_string();
-    let mut best: f64 = 0.0;
-    for series in chosen {
-        let noise = format!("{:.4}%", 100.0 * series.robust_sd);
-        let ask =
-            ["gate", "--plan", "--noise", &noise, "--gated", &tests, "--effect", "5%", "--format", "json"];
-        let plan = world.darwin_in(folder, &ask)?.json()?;
-        let sees = plan["series"][0]["sees"].as_array().context("a plan without its pairs")?;
-        let at_most =
-            sees.iter().find(|row| row["pairs"] == MAX_PAIRS).context("no plan for the pairs of a job")?;
-        best = best.max(at_most["chances"][0]["chance"].as_f64().context("a plan without its chance")?);
-    }
-    Ok(best)
+    let rejects = calibrate(world, folder, CALIBRATION_PAIRS)?.rejects;
+    rejects
+        .get(&SLOWER_PERCENT)
+        .copied()
+        .context("a calibration that does not say what becomes of a change of 5%")
 }

@@ -6,6 +6,6 @@ mod compares;
 mod example;
 mod neighbour;
 
-pub use calibrated::{Calibrated, calibrate};
+pub use calibrated::{Calibrated, Calibration, calibrate};
 pub use compares::{Counts, Kind, Settings, run};
 pub use example::Example;
