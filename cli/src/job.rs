@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use darwin_proto::v1::{self, job_spec::Work};
 use darwin_shared::report::{Header, Report};
+use darwin_shared::spec::MAX_ROUNDS;
 use darwin_shared::state::Outcome;
 use darwin_shared::used::Used;
 use darwin_shared::void::VoidRounds;
@@ -64,6 +65,7 @@ pub(crate) fn header(job: &v1::Job) -> Header {
         pool: spec.and_then(|spec| some(&spec.pool)),
         agent: job.attempts.last().and_then(|attempt| some(&attempt.agent)),
         tier: job.attempts.last().and_then(|attempt| some(&attempt.tier)),
+        isolation: job.attempts.last().and_then(|attempt| some(&attempt.placement)),
         cpus: None,
         rounds: None,
         plan: job.attempts.last().and_then(|attempt| some(&attempt.plan)),
@@ -89,6 +91,11 @@ fn used(attempt: &v1::Attempt) -> Vec<Used> {
 fn attempt_voids(job: &v1::Job) -> VoidRounds {
     let told = job.attempts.last().and_then(|attempt| attempt.voids.clone());
     told.and_then(|told| VoidRounds::try_from(told).ok()).unwrap_or_default()
+}
+
+/// Whether only the verdict or the time ends the attempt under way, and no number of rounds that is worth telling.
+pub(crate) fn is_unlimited(progress: &v1::Progress) -> bool {
+    progress.rounds_max > MAX_ROUNDS
 }
 
 /// The void rounds of the attempt under way; none if no round was void.

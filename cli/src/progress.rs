@@ -7,7 +7,7 @@ use darwin_proto::v1;
 use darwin_shared::report::visible;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::job::voids_so_far;
+use crate::job::{is_unlimited, voids_so_far};
 use crate::terminal;
 use crate::ui::Ui;
 
@@ -94,7 +94,8 @@ const PHASE: &str = "{spinner} {elapsed} {wide_msg}";
 
 fn draw(bar: &ProgressBar, job: &v1::Job) {
     match &job.progress {
-        Some(progress) if progress.rounds_max > 0 && progress.rounds_done > 0 => {
+        // A bar toward no end would only stand still.
+        Some(progress) if progress.rounds_max > 0 && progress.rounds_done > 0 && !is_unlimited(progress) => {
             bar.set_style(style(ROUNDS).progress_chars("=> "));
             bar.set_length(u64::from(progress.rounds_max));
             bar.set_position(u64::from(progress.rounds_done));
@@ -150,11 +151,18 @@ fn active(job: &v1::Job) -> (String, String) {
     let gate =
         if progress.gate.is_empty() { String::new() } else { format!(": {}", visible(&progress.gate)) };
     let key = format!("look before {}{at}{told}", progress.next_look);
-    (key, format!("{} of at most {} rounds{at}{told}{gate}", progress.rounds_done, progress.rounds_max))
+    let rounds = match (progress.rounds_done, is_unlimited(progress)) {
+        (1, true) => "1 round".to_owned(),
+        (done, true) => format!("{done} rounds"),
+        (done, false) => format!("{done} of at most {} rounds", progress.rounds_max),
+    };
+    (key, format!("{rounds}{at}{told}{gate}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use darwin_shared::spec::MAX_SOAK_ROUNDS;
+
     use super::*;
 
     fn job(phase: &str, rounds_done: u32, next_look: u32) -> v1::Job {
@@ -199,6 +207,16 @@ mod tests {
             line(&job("round 11", 10, 14)).1,
             "10 of at most 40 rounds at ny4-07 core 3: p50 -18.9% [-22.0%, -15.1%]"
         );
+    }
+
+    #[test]
+    fn a_job_without_a_planned_end_counts_its_rounds_only() {
+        let mut job = job("round 311", 310, 320);
+        if let Some(progress) = &mut job.progress {
+            progress.rounds_max = MAX_SOAK_ROUNDS;
+            progress.gate = "310 pairs, next look at 320".into();
+        }
+        assert_eq!(line(&job).1, "310 rounds at ny4-07 core 3: 310 pairs, next look at 320");
     }
 
     #[test]

@@ -4,14 +4,14 @@ use darwin_proto::v1::{
     self, CancelJobRequest, GetJobRequest, ListJobsRequest, LogsRequest, RetryJobRequest,
 };
 use darwin_shared::exit_code::ExitCode;
-use darwin_shared::report::shorten;
+use darwin_shared::report::{Isolation, shorten};
 use darwin_shared::units::format_utc;
 use serde_json::{Value, json};
 
 use crate::args::{JobCommand, JobListArgs};
 use crate::failure::{Failed, call};
 use crate::follow::{OnInterrupt, Stops, client, follow, submitter};
-use crate::job::{Seen, header, report, state_word, voids_so_far};
+use crate::job::{Seen, header, is_unlimited, report, state_word, voids_so_far};
 use crate::session::Session;
 use crate::ui::{Ui, table, to_stdout};
 
@@ -121,7 +121,9 @@ fn human(job: &v1::Job) -> String {
     ];
     if let Some(progress) = &job.progress {
         rows.push(("phase", progress.phase.clone()));
-        rows.push(("rounds", format!("{} of at most {}", progress.rounds_done, progress.rounds_max)));
+        let most = Some(progress.rounds_max).filter(|_| !is_unlimited(progress));
+        let most = most.map(|most| format!(" of at most {most}")).unwrap_or_default();
+        rows.push(("rounds", format!("{}{most}", progress.rounds_done)));
         rows.push(("gate", progress.gate.clone()));
         rows.push(("cores", progress.cpus.clone()));
         let voids = voids_so_far(progress).map(|voids| voids.to_string()).unwrap_or_default();
@@ -130,6 +132,9 @@ fn human(job: &v1::Job) -> String {
     for attempt in &job.attempts {
         let end = if attempt.ended.is_empty() { "under way" } else { &attempt.ended };
         rows.push(("attempt", format!("{} at {}: {end}", attempt.number, attempt.agent)));
+        // What another version says otherwise is shown in its own words.
+        let told = Isolation::read(&attempt.placement).map(|isolation| isolation.to_string());
+        rows.push(("isolation", told.unwrap_or_else(|| attempt.placement.clone())));
     }
     let rows = rows.into_iter().filter(|(_, value)| !value.is_empty());
     table(&["", ""], rows.map(|(name, value)| vec![name.to_owned(), value]).collect())
@@ -155,6 +160,8 @@ fn job_json(job: &v1::Job) -> Value {
             "number": attempt.number,
             "agent": attempt.agent,
             "ended": Some(&attempt.ended).filter(|ended| !ended.is_empty()),
+            "isolation": Isolation::read(&attempt.placement).map(|isolation| isolation.level.as_str()),
+            "isolation_facts": isolation_facts(attempt),
         })).collect::<Value>(),
         "progress": job.progress.as_ref().map(|progress| json!({
             "phase": progress.phase,
@@ -168,6 +175,11 @@ fn job_json(job: &v1::Job) -> Value {
             "void_rounds_text": voids_so_far(progress).map(|voids| voids.to_string()),
         })),
     })
+}
+
+/// What was read back of an attempt's benches and done for them; empty before that was told.
+fn isolation_facts(attempt: &v1::Attempt) -> Vec<&str> {
+    Isolation::read(&attempt.placement).map(|isolation| isolation.facts().collect()).unwrap_or_default()
 }
 
 /// Follows a job and ends as `compare` would have.
@@ -274,5 +286,27 @@ mod tests {
         let failed = v1::outcome::Kind::Failed(v1::Failure::default());
         assert!(no_log(&job(v1::JobState::Finished, Some(failed))).contains("wrote nothing"));
         assert!(no_log(&job(v1::JobState::Active, None)).contains("--follow"));
+    }
+
+    #[test]
+    fn an_attempt_says_how_its_benches_were_kept_apart() {
+        let attempt = |placement: &str| v1::Attempt {
+            number: 1,
+            agent: "ny4-07".into(),
+            placement: placement.into(),
+            ..v1::Attempt::default()
+        };
+        let told = |placement| {
+            let job = v1::Job { attempts: vec![attempt(placement)], ..job(v1::JobState::Active, None) };
+            (human(&job), job_json(&job)["attempts"][0].clone())
+        };
+        let (text, json) = told("cpuset: CPUs 6 of node 0; ordinary class");
+        assert!(text.contains("cpuset; CPUs 6 of node 0; ordinary class"), "{text}");
+        assert_eq!(json["isolation"], "cpuset");
+        assert_eq!(json["isolation_facts"], json!(["CPUs 6 of node 0", "ordinary class"]));
+        let (text, json) = told("enclave: of a later version");
+        assert!(text.contains("enclave: of a later version") && json["isolation"].is_null(), "{text}");
+        let (text, json) = told("");
+        assert!(!text.contains("isolation") && json["isolation_facts"] == json!([]), "{text}");
     }
 }

@@ -27,7 +27,7 @@ const MAX_REASONS: usize = 3;
 pub struct HumanOptions {
     /// Whether to colour the words that decide.
     pub colour: bool,
-    /// Whether to show what is not gated, the method and whole names too.
+    /// Whether to show what is not gated, the method, whole names and all of the isolation too.
     pub all: bool,
 }
 
@@ -38,6 +38,7 @@ pub fn human(report: &Report, options: HumanOptions) -> String {
         Some(lines::header_line(&report.header)),
         lines::variants_line(&report.header),
         lines::plan_line(&report.header),
+        lines::isolation_line(&report.header).filter(|_| options.all),
         lines::probes_line(&report.header),
         lines::voids_line(report),
     ];

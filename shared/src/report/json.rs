@@ -15,6 +15,8 @@ pub const JSON_SCHEMA: &str = "darwin-report/1";
 /// The report as JSON. Strings are as they were measured, not escaped for terminals.
 pub fn json(report: &Report) -> Value {
     let header = &report.header;
+    let isolation = header.isolation();
+    let facts: Option<Vec<&str>> = isolation.map(|isolation| isolation.facts().collect());
     let mut out = json!({
         "schema": JSON_SCHEMA,
         "suite": header.suite,
@@ -22,6 +24,8 @@ pub fn json(report: &Report) -> Value {
         "pool": header.pool,
         "agent": header.agent,
         "tier": header.tier,
+        "isolation": isolation.map(|isolation| isolation.level.as_str()),
+        "isolation_facts": facts.unwrap_or_default(),
         "cpus": header.cpus,
         "rounds": header.rounds,
         "plan": header.plan,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use darwin_gate::{Better, Decision, Finding, FindingClass, Method, Metric, Ratio, Reason, Unit, Verdict};
 
+use super::isolation::Isolation;
 use super::model::{Header, Report};
 use super::text::{counted, elapsed};
 use crate::formats::PROCESS_BENCH;
@@ -158,7 +159,8 @@ pub(super) fn titles(metric: &Metric, bench: &str) -> (String, String) {
     (title, visible(bench))
 }
 
-/// `hotpath · matching-engine · pool xeon-6 · box ny4-07 core 6 · tier shielded · 14 rounds, 2m 10s`, without what is not known.
+/// `hotpath · matching-engine · pool xeon-6 · box ny4-07 core 6 · tier shielded · isolated by cpuset · 14 rounds, 2m 10s`,
+/// without what is not known.
 pub(super) fn header_line(header: &Header) -> String {
     let mut parts: Vec<String> =
         [&header.suite, &header.project].into_iter().flatten().map(|s| visible(s)).collect();
@@ -172,6 +174,7 @@ pub(super) fn header_line(header: &Header) -> String {
         parts.push(format!("box {}{cores}", visible(agent)));
     }
     parts.extend(header.tier.as_deref().map(|tier| format!("tier {}", visible(tier))));
+    parts.extend(header.isolation().map(Isolation::in_short));
     let rounds = header.rounds.map(|rounds| counted(rounds, "round"));
     let took = header.elapsed.map(elapsed);
     let effort: Vec<String> = rounds.into_iter().chain(took).collect();
@@ -222,6 +225,11 @@ pub(super) fn voids_line(report: &Report) -> Option<String> {
     line.map(|line| visible(&line))
 }
 
+/// What took of the isolation, whole, if that is known.
+pub(super) fn isolation_line(header: &Header) -> Option<String> {
+    header.isolation().map(|isolation| format!("isolation: {isolation}"))
+}
+
 /// What probes saw of the box, if it was probed.
 pub(super) fn probes_line(header: &Header) -> Option<String> {
     header.probes.as_deref().map(visible)
@@ -247,11 +255,12 @@ fn sureness(verdict: &Verdict) -> Option<String> {
     );
     let chance = format_change(verdict.alpha);
     let chance = chance.trim_start_matches('+');
-    let if_assumed = match verdict.method {
+    let how = match verdict.method {
         Method::ClippedSignFlip | Method::AdaptiveSignFlip => "",
+        Method::SignFlipEvidence => ", however often one looked",
         Method::BuildMeans | Method::FewPairs => ", if what it assumes holds",
     };
-    tested.then(|| format!("wrong with probability at most {chance}{if_assumed}"))
+    tested.then(|| format!("wrong with probability at most {chance}{how}"))
 }
 
 /// A verdict in a few words for lists: the finding that decided, as it was measured. Where nothing is proven, `~` stands
@@ -308,7 +317,14 @@ pub(super) fn method_line(verdict: &Verdict) -> String {
         format!("intervals {}", confidence.trim_start_matches('+')),
     ];
     if !verdict.looks.is_empty() {
-        parts.push(format!("look {} of {}", verdict.looks_taken, verdict.looks.len()));
+        let of = match verdict.method {
+            // Where no end is planned, neither is a number of looks.
+            Method::SignFlipEvidence => String::new(),
+            Method::ClippedSignFlip | Method::AdaptiveSignFlip | Method::BuildMeans | Method::FewPairs => {
+                format!(" of {}", verdict.looks.len())
+            }
+        };
+        parts.push(format!("look {}{of}", verdict.looks_taken));
     }
     parts.extend(verdict.seed.map(|seed| format!("seed {seed}")));
     parts.join(" · ")
@@ -373,6 +389,17 @@ mod tests {
         let verdict = samples::rejected_verdict();
         let classes: Vec<String> = sorted(&verdict).iter().map(|finding| finding.class.to_string()).collect();
         assert_eq!(classes, ["slower", "faster", "unclear", "same", "not gated"]);
+    }
+
+    #[test]
+    fn evidence_that_holds_whenever_one_looks_says_so() {
+        let verdict = Verdict { method: Method::SignFlipEvidence, ..samples::rejected_verdict() };
+        assert_eq!(
+            decision_text(&verdict),
+            "slower on 1 of 4 (wrong with probability at most 1%, however often one looked)"
+        );
+        let line = method_line(&verdict);
+        assert!(line.starts_with("method sign-flip-evidence/1 ") && line.contains(" · look 2 · "), "{line}");
     }
 
     #[test]

@@ -69,6 +69,14 @@ impl Page {
             self.line(&escaped(&plan));
             self.line("");
         }
+        if let Some(isolation) = lines::isolation_line(&report.header) {
+            self.line("<details><summary>Isolation</summary>");
+            self.line("");
+            self.line(&escaped(&isolation));
+            self.line("");
+            self.line("</details>");
+            self.line("");
+        }
         if let Some(probes) = lines::probes_line(&report.header) {
             self.line(&escaped(&probes));
             self.line("");

@@ -15,6 +15,7 @@
 mod github;
 mod hint;
 mod human;
+mod isolation;
 mod json;
 mod junit;
 mod lines;
@@ -28,6 +29,7 @@ mod samples;
 
 pub use github::{GithubReport, github};
 pub use human::{HumanOptions, human};
+pub use isolation::Isolation;
 pub use json::{JSON_SCHEMA, json, unit_suffix};
 pub use junit::junit;
 pub use lines::in_a_line;

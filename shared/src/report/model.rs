@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use darwin_gate::Decision;
 
+use super::isolation::Isolation;
 use crate::exit_code::ExitCode;
 use crate::state::Outcome;
 use crate::used::Used;
@@ -22,6 +23,9 @@ pub struct Header {
     pub agent: Option<String>,
     /// What the agent's numbers are good for: `bare-metal-isolated`, `shielded`, `dev`.
     pub tier: Option<String>,
+    /// The isolation that took effect, what was read back of the benches and done for them, in the agent's line:
+    /// `cpuset: CPUs 6 of node 0; …`.
+    pub isolation: Option<String>,
     /// The CPUs that the benches ran on, as a list like `1,3-4`.
     pub cpus: Option<String>,
     /// Rounds that were measured.
@@ -68,6 +72,13 @@ pub struct Report {
     pub outcome: Outcome,
     /// What INCONCLUSIVE is taken for, if the user said.
     pub inconclusive: Option<TakenFor>,
+}
+
+impl Header {
+    /// How the benches were kept apart; none if that is not known.
+    pub(super) fn isolation(&self) -> Option<Isolation<'_>> {
+        Isolation::read(self.isolation.as_deref()?)
+    }
 }
 
 impl Report {

@@ -15,6 +15,8 @@ use crate::usage::{Count, Counters, Uncounted, Usage};
 use crate::used::{UseTally, Used};
 use crate::void::VoidRounds;
 
+const ISOLATION: &str = "cpuset: CPUs 6 of node 0; SCHED_FIFO 10; in /darwin/ny4-07/0; 1 thread read back";
+
 pub(super) fn header() -> Header {
     Header {
         suite: Some("hotpath".into()),
@@ -22,6 +24,7 @@ pub(super) fn header() -> Header {
         pool: Some("xeon-6".into()),
         agent: Some("ny4-07".into()),
         tier: Some("shielded".into()),
+        isolation: Some(ISOLATION.into()),
         cpus: Some("6".into()),
         rounds: Some(14),
         plan: Some("sliced pairs: 30 slices of 5ms or more".into()),
