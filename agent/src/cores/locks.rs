@@ -8,7 +8,8 @@
 //! when agent and launchers are all gone and with them whatever ran on the core. An agent that has had its turn while
 //! another waits lets that one go first.
 //!
-//! It never waits: whoever is denied asks again. It is told the time.
+//! It never waits: whoever is denied asks again. It is told the time. What is in the bytes of the file is the business of
+//! `marks`.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, Permissions};
@@ -22,6 +23,9 @@ use darwin_shared::cpu::CpuSet;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use thiserror::Error;
+use tokio::task::JoinHandle;
+
+use super::marks::{self, LifeId};
 
 /// Where the bytes of those who wait begin: beyond every CPU's own.
 const WAITING: i64 = 1 << 20;
@@ -77,7 +81,7 @@ enum Turn {
 /// The locks of one agent.
 #[derive(Debug)]
 pub(crate) struct CoreLocks {
-    file: File,
+    pub(super) file: File,
     path: PathBuf,
     /// The box's CPUs.
     online: CpuSet,
@@ -87,6 +91,10 @@ pub(crate) struct CoreLocks {
     held: CpuSet,
     /// What others are told that we wait for.
     awaited: CpuSet,
+    /// What others are told that containers of ours may run on.
+    pub(super) marked: CpuSet,
+    /// Those who see to what is left of lives that ended; each says whether nothing is.
+    pub(super) sweeps: BTreeMap<LifeId, JoinHandle<bool>>,
     turn: Turn,
 }
 
@@ -104,7 +112,8 @@ impl CoreLocks {
         };
         let turn = Turn::Ours { look_at: Duration::ZERO };
         let (used, held, awaited) = (BTreeMap::new(), CpuSet::new(), CpuSet::new());
-        Ok(Self { file, path, online, used, held, awaited, turn })
+        let (marked, sweeps) = (CpuSet::new(), BTreeMap::new());
+        Ok(Self { file, path, online, used, held, awaited, marked, sweeps, turn })
     }
 
     /// The open file, for a process that is to hold the locks with us.
@@ -154,6 +163,11 @@ impl CoreLocks {
         let idle = self.used.values().fold(self.held.clone(), |idle, cpus| idle.difference(cpus));
         if idle.is_empty() {
             return Ok(());
+        }
+        let marked = idle.intersection(&self.marked);
+        if !marked.is_empty() {
+            marks::write(&self.file, &marked, None)?;
+            self.marked = self.marked.difference(&marked);
         }
         self.held = self.held.difference(&idle);
         self.unlock(0, &idle)

@@ -8,10 +8,13 @@ use darwin_shared::cpu::CpuSet;
 use darwin_shared::fleet::IsolationLevel;
 use thiserror::Error;
 
+mod left;
 mod locks;
+mod marks;
 
 pub use locks::LocksError;
 pub(crate) use locks::{CoreLocks, Taken};
+pub(crate) use marks::{LifeId, forget as forget_marks};
 
 use crate::exec::{Placement, Took};
 use crate::host::{HostFs, HostTopologyError, read_topology};

@@ -7,7 +7,7 @@ use bollard::models::{
     MountType, ResourcesUlimits,
 };
 
-use super::daemon::{Daemon, LABEL_AGENT, LABEL_ATTEMPT, LABEL_LIFE, LABEL_STATE};
+use super::daemon::{Daemon, LABEL_AGENT, LABEL_ATTEMPT, LABEL_CPUS, LABEL_LIFE, LABEL_STATE};
 use super::images::StagedImage;
 use super::life::Place;
 use super::{HOME, TMP};
@@ -76,7 +76,8 @@ pub(super) fn container(
     let labels = [
         (LABEL_AGENT, daemon.agent.clone()),
         (LABEL_STATE, daemon.state.clone()),
-        (LABEL_LIFE, daemon.life.clone()),
+        (LABEL_LIFE, daemon.life.to_string()),
+        (LABEL_CPUS, launch.cpus.as_ref().map(ToString::to_string).unwrap_or_default()),
         (LABEL_ATTEMPT, place.attempt.to_string()),
     ];
     ContainerCreateBody {

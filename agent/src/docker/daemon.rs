@@ -13,6 +13,7 @@ use bollard::query_parameters::{
     RemoveImageOptionsBuilder,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
+use darwin_shared::cpu::CpuSet;
 use darwin_shared::image::Image;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use thiserror::Error as ThisError;
@@ -20,8 +21,10 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+use super::ContainerError;
 use super::guard::Guard;
 use crate::config::DockerConfig;
+use crate::cores::LifeId;
 
 /// The label that names the agent, for people.
 pub(super) const LABEL_AGENT: &str = "darwin.agent";
@@ -31,6 +34,13 @@ pub(super) const LABEL_ATTEMPT: &str = "darwin.attempt";
 pub(super) const LABEL_STATE: &str = "darwin.state";
 /// The label that names the life of the agent: by it the guard finds what it must end.
 pub(super) const LABEL_LIFE: &str = "darwin.life";
+/// The label that names the CPUs, as a list like `1,3-4`: by it is found what is left on cores.
+pub(super) const LABEL_CPUS: &str = "darwin.cpus";
+/// Between two looks for what an agent that died has left. A container that the daemon was just asked to start may appear
+/// late, so one empty look is not enough.
+pub(crate) const LOOK_PAUSE: Duration = Duration::from_millis(300);
+/// Empty looks in a row after which nothing more is expected.
+pub(crate) const EMPTY_LOOKS: u32 = 3;
 /// The longest that one request may take; starts of containers on a busy box take seconds.
 const REQUEST_BOUND: Duration = Duration::from_mins(2);
 /// The longest that a daemon may take to say what it is.
@@ -66,7 +76,7 @@ pub(crate) struct Daemon {
     pub(super) agent: String,
     pub(super) state: String,
     /// This life of it.
-    pub(super) life: String,
+    pub(super) life: LifeId,
     /// The most memory of a container, in bytes.
     pub(super) memory_bytes: u64,
     /// Whether the daemon has an init for containers.
@@ -107,7 +117,7 @@ impl Daemon {
             config,
             agent: agent.to_owned(),
             state: state.to_owned(),
-            life: format!("{:016x}", rand::random::<u64>()),
+            life: LifeId::draw(),
             init: has_init,
             version: version.version.unwrap_or_else(|| "unknown".to_owned()),
             loaded: Mutex::default(),
@@ -123,6 +133,8 @@ impl Daemon {
                 "removed what an earlier life of this agent had left in Docker"
             );
         }
+        let late = Arc::clone(&daemon);
+        daemon.tasks.spawn(async move { late.sweep_late().await });
         Ok(daemon)
     }
 
@@ -131,9 +143,22 @@ impl Daemon {
         &self.version
     }
 
+    /// This life of the agent.
+    pub(crate) const fn life(&self) -> LifeId {
+        self.life
+    }
+
     /// Starts the process that ends this life's containers if the agent cannot any more.
     pub(crate) fn guard(&self, program: &Path, locks: OwnedFd) -> io::Result<Guard> {
-        Guard::start(program, &self.config.socket, &self.life, locks)
+        Guard::start(program, &self.config.socket, self.life, locks)
+    }
+
+    /// Removes the containers that a life which ended left on these CPUs; says how many there were.
+    pub(crate) async fn remove_left(&self, life: LifeId, cpus: &CpuSet) -> Result<usize, ContainerError> {
+        let label = format!("{LABEL_LIFE}={life}");
+        remove_labelled(&self.client, &label, Which::On(cpus))
+            .await
+            .map_err(|error| ContainerError::daemon("remove what an agent that died has left", &error))
     }
 
     /// Whether the box's policy allows this image, or why not.
@@ -184,9 +209,32 @@ impl Daemon {
 
     /// Removes containers and images of an earlier life; says how many containers there were.
     async fn sweep(&self) -> Result<usize, Error> {
-        let left = remove_labelled(&self.client, &format!("{LABEL_STATE}={}", self.state)).await?;
+        let left = remove_labelled(&self.client, &self.own_label(), Which::All).await?;
         self.sweep_images().await?;
         Ok(left)
+    }
+
+    /// Removes what the daemon was still starting for an earlier life of this agent when that died.
+    async fn sweep_late(&self) {
+        let label = self.own_label();
+        let swept = async {
+            let mut empty = 0;
+            while empty < EMPTY_LOOKS {
+                tokio::time::sleep(LOOK_PAUSE).await;
+                let removed = remove_labelled(&self.client, &label, Which::NotOf(self.life)).await;
+                empty = if matches!(removed, Ok(0)) { empty + 1 } else { 0 };
+            }
+        };
+        if timeout(CLEAN_BOUND, swept).await.is_err() {
+            tracing::warn!(
+                "it is not known whether a container of an earlier life of this agent still appears"
+            );
+        }
+    }
+
+    /// The label of everything that this agent ever started.
+    fn own_label(&self) -> String {
+        format!("{LABEL_STATE}={}", self.state)
     }
 
     /// Removes all images that bear our name.
@@ -219,16 +267,44 @@ pub(super) async fn connect(socket: &str) -> Result<Docker, Error> {
     client.negotiate_version().await
 }
 
-/// Removes all containers with this label, whether they run or not; says how many there were.
-pub(super) async fn remove_labelled(client: &Docker, label: &str) -> Result<usize, Error> {
+/// Which of the containers that bear a label.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Which<'a> {
+    /// All of them.
+    All,
+    /// Those that may run on some of these CPUs.
+    On(&'a CpuSet),
+    /// Those of another life than this one.
+    NotOf(LifeId),
+}
+
+impl Which<'_> {
+    /// Whether a container with these labels is one of them.
+    fn is_met_by(self, labels: &HashMap<String, String>) -> bool {
+        match self {
+            Self::All => true,
+            Self::On(cpus) => {
+                let its = labels.get(LABEL_CPUS).and_then(|list| list.parse::<CpuSet>().ok());
+                // One that does not say where it runs may run anywhere.
+                its.is_none_or(|its| !its.is_disjoint(cpus))
+            }
+            Self::NotOf(life) => labels.get(LABEL_LIFE).and_then(|its| LifeId::parse(its)) != Some(life),
+        }
+    }
+}
+
+/// Removes those of the containers with this label, whether they run or not; says how many there were.
+pub(super) async fn remove_labelled(client: &Docker, label: &str, which: Which<'_>) -> Result<usize, Error> {
     let filter = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
     let options = ListContainersOptionsBuilder::default().all(true).filters(&filter).build();
-    let found = client.list_containers(Some(options)).await?;
-    let ids: Vec<&str> = found.iter().filter_map(|container| container.id.as_deref()).collect();
-    for id in &ids {
-        remove_container(client, id).await?;
+    let mut removed = 0;
+    for container in client.list_containers(Some(options)).await? {
+        let labels = container.labels.unwrap_or_default();
+        let Some(id) = container.id.filter(|_| which.is_met_by(&labels)) else { continue };
+        remove_container(client, &id).await?;
+        removed += 1;
     }
-    Ok(ids.len())
+    Ok(removed)
 }
 
 /// Removes a container, whether it runs or not, with its volumes; one that is not there is removed.
@@ -271,5 +347,20 @@ mod tests {
         ] {
             assert_eq!(set.is_match(name), allowed, "{name}");
         }
+    }
+
+    #[test]
+    fn labels_say_which_containers_are_meant() {
+        let labels = |pairs: &[(&str, &str)]| -> HashMap<String, String> {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let (own, other) = (LifeId::draw(), LifeId::draw());
+        let cpus: CpuSet = "2-3".parse().unwrap();
+        let on = |list| Which::On(&cpus).is_met_by(&labels(&[(LABEL_CPUS, list)]));
+        assert!(on("1-2") && on("3") && !on("0-1,4") && !on(""));
+        assert!(Which::On(&cpus).is_met_by(&labels(&[])), "it may run anywhere");
+        let of = |life: &str| Which::NotOf(own).is_met_by(&labels(&[(LABEL_LIFE, life)]));
+        assert!(of(&other.to_string()) && of("x") && !of(&own.to_string()));
+        assert!(Which::All.is_met_by(&labels(&[])));
     }
 }

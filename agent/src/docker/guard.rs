@@ -2,27 +2,26 @@
 //!
 //! A container is a child of the daemon's, so it outlives a killed agent. The guard is the agent's own binary as
 //! `__container-guard`. It sleeps on a pipe that the agent alone holds open; when that closes, it removes what bears the
-//! label of this life. The locks of the agent's cores are its standard output: they are free when it ends, not before.
+//! label of this life. The locks of the agent's cores are its standard output: they are free when it ends, not before. If it
+//! is killed too, the marks of its life on these cores tell whoever takes them.
 
+use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::daemon::{LABEL_LIFE, connect, remove_labelled};
+use super::daemon::{EMPTY_LOOKS, LABEL_LIFE, LOOK_PAUSE, Which, connect, remove_labelled};
+use crate::cores::{LifeId, forget_marks};
 
 /// The first argument that turns the agent's binary into a guard.
 const GUARD_ARG: &str = "__container-guard";
-/// The longest that the end of containers is waited for. After it the cores are free: a daemon that hangs must not keep
-/// them for ever.
+/// The longest that the end of containers is waited for. After it the cores are left to whoever takes them and finds the
+/// marks of this life.
 const END_BOUND: Duration = Duration::from_mins(2);
-/// Between two looks. A container that the daemon was just asked to start may appear late, so one empty look is not enough.
-const LOOK_PAUSE: Duration = Duration::from_millis(300);
-/// Empty looks in a row after which nothing more is expected.
-const EMPTY_LOOKS: u32 = 3;
 
 /// A running guard; when it is dropped, the guard sees to what is left, and ends.
 #[derive(Debug)]
@@ -34,11 +33,11 @@ pub(crate) struct Guard {
 
 impl Guard {
     /// Starts the guard of this life's containers, which holds `locks` as long as it runs.
-    pub(crate) fn start(program: &Path, socket: &Path, life: &str, locks: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn start(program: &Path, socket: &Path, life: LifeId, locks: OwnedFd) -> io::Result<Self> {
         let mut child = Command::new(program)
             .arg(GUARD_ARG)
             .arg(socket)
-            .arg(life)
+            .arg(life.to_string())
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -64,22 +63,26 @@ pub(crate) fn main_if_asked() {
     if arguments.next().is_none_or(|argument| argument != GUARD_ARG) {
         return;
     }
-    let (Some(socket), Some(life)) = (arguments.next(), arguments.next()) else { std::process::exit(2) };
+    let (socket, life) = (arguments.next(), arguments.next().as_deref().and_then(LifeId::parse));
+    let (Some(socket), Some(life)) = (socket, life) else { std::process::exit(2) };
     // Out of reach of what is sent to the agent's group, such as Ctrl-C. It fails for a group leader, who has no such worry.
     let _ = nix::unistd::setsid();
     // The name is for people; nothing depends on it.
     let _ = nix::sys::prctl::set_name(c"darwin-guard");
     // Nothing is ever written to the pipe: it ends with the agent.
     let _ = io::stdin().read_to_end(&mut Vec::new());
-    if let Err(why) = end_containers(&socket, &life) {
+    if let Err(why) = end_containers(&socket, life) {
         // Nobody is left to tell if this fails too.
         let _ = writeln!(io::stderr(), "darwin: containers of a killed agent may still run: {why}");
         std::process::exit(1);
     }
+    // The cores are still locked. Where a mark stays, whoever takes the core looks once more.
+    let locks = io::stdout().as_fd().try_clone_to_owned();
+    let _ = locks.and_then(|locks| forget_marks(&File::from(locks), life));
     std::process::exit(0);
 }
 
-fn end_containers(socket: &str, life: &str) -> Result<(), String> {
+fn end_containers(socket: &str, life: LifeId) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -89,12 +92,12 @@ fn end_containers(socket: &str, life: &str) -> Result<(), String> {
 }
 
 /// Removes containers of this life until none appears any more. A daemon that does not answer is asked again.
-async fn end_all(socket: &str, life: &str) {
+async fn end_all(socket: &str, life: LifeId) {
     let label = format!("{LABEL_LIFE}={life}");
     let mut empty = 0;
     while empty < EMPTY_LOOKS {
         let begun = Instant::now();
-        let removed = async { remove_labelled(&connect(socket).await?, &label).await }.await;
+        let removed = async { remove_labelled(&connect(socket).await?, &label, Which::All).await }.await;
         empty = match removed {
             Ok(0) => empty + 1,
             Ok(_) | Err(_) => 0,

@@ -5,7 +5,7 @@
 //! ```
 //! A container is created before and removed after what is timed; while it runs, the agent waits for its end, takes what
 //! it writes, and asks the daemon nothing. Whatever a killed agent leaves, by its label, its guard removes, or else its next
-//! start.
+//! start; before that, if both were killed, whoever takes its cores.
 //!
 //! It must never pull, load or build while a bench runs, give a container more than the bench's user may have, or set a
 //! quota on its CPU time: throttling stops it for tens of milliseconds at a time.
@@ -20,7 +20,7 @@ mod output;
 mod processes;
 mod usage;
 
-pub(crate) use daemon::{Daemon, DaemonError};
+pub(crate) use daemon::{Daemon, DaemonError, EMPTY_LOOKS, LOOK_PAUSE};
 pub(crate) use guard::{Guard, main_if_asked as guard_main_if_asked};
 pub(crate) use images::StagedImage;
 pub(crate) use life::{Place, Run};

@@ -195,7 +195,8 @@ impl Driver {
         }
     }
 
-    /// Takes the attempt's cores, if no other agent of the box has them, after a look at the sensor.
+    /// Takes the attempt's cores, if no other agent of the box has them and nothing of one that died runs there, after a look
+    /// at the sensor.
     fn take_cores(&mut self, turning: &mut Turning, attempt: AttemptId, slot: u32, granted: Granted) {
         self.sense_afresh(turning);
         // Something may have ended the attempt in the same turn.
@@ -203,7 +204,15 @@ impl Driver {
         else {
             return;
         };
-        let event = match self.locks.take(slot, &granted.claimed, turning.origin.elapsed()) {
+        let (now, docker) = (turning.origin.elapsed(), self.docker.as_ref());
+        let taken = self.locks.take_clean(slot, &granted.claimed, now, docker);
+        let taken = match (taken, docker) {
+            (Ok(Taken::Ours), Some(docker)) if job.spec.work.has_images() => {
+                self.locks.mark(&granted.cpus, docker.life()).map(|()| Taken::Ours)
+            }
+            (taken, _) => taken,
+        };
+        let event = match taken {
             Ok(Taken::Ours) => {
                 turning.used = turning.used.union(&granted.cpus);
                 let watch = Watch::new(self.config.void, &granted, &job.spec);
@@ -228,7 +237,7 @@ impl Driver {
                 Event::CoresTaken { attempt }
             }
             Ok(Taken::Elsewhere(cpus)) => {
-                tracing::debug!(%attempt, %cpus, "another agent of this box has cores that it needs");
+                tracing::debug!(%attempt, %cpus, "cores that it needs are another agent's");
                 Event::CoresElsewhere { attempt, cpus }
             }
             Err(error) => {

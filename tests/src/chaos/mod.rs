@@ -1,4 +1,4 @@
-//! `make chaos-agent`: `kill -9` of the agent, its launchers, containers and benches at every step of a lease.
+//! `make chaos-agent`: `kill -9` of the agent, its guard, launchers, containers and benches at every step of a lease.
 //!
 //! What is killed, what is checked and how to read it is in `docs/chaos.md`.
 

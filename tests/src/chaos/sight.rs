@@ -216,6 +216,12 @@ pub(crate) fn holders(file: &Path) -> String {
     named.collect::<Vec<_>>().join("; ")
 }
 
+/// Whether the file of core locks tells of a life whose containers may run on a core: also if that life, and who would have
+/// ended them, is dead.
+pub(crate) fn is_marked(file: &Path) -> bool {
+    std::fs::read(file).unwrap_or_default().iter().any(|byte| *byte != 0)
+}
+
 /// Whether anybody has cores locked in this file, as the kernel says in one answer.
 pub(crate) fn is_locked(file: &Path) -> Result<bool> {
     let Ok(file) = File::options().read(true).write(true).open(file) else { return Ok(false) };

@@ -13,6 +13,8 @@ use rand::seq::IndexedRandom;
 pub enum Victim {
     /// The agent.
     Agent,
+    /// The agent, and at once the guard that would end its containers.
+    AgentAndGuard,
     /// A launcher, the fork server of a slot.
     Launcher,
     /// A container, by `docker kill`.
@@ -46,11 +48,12 @@ pub enum Step {
 pub(crate) type Cell = (Victim, Step);
 
 impl Victim {
-    const ALL: [Self; 4] = [Self::Agent, Self::Launcher, Self::Container, Self::Bench];
+    const ALL: [Self; 5] = [Self::Agent, Self::AgentAndGuard, Self::Launcher, Self::Container, Self::Bench];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Agent => "agent",
+            Self::AgentAndGuard => "with guard",
             Self::Launcher => "launcher",
             Self::Container => "container",
             Self::Bench => "bench",
@@ -100,6 +103,9 @@ pub(crate) fn cells(docker: bool, tuned: bool) -> Vec<Cell> {
     let mut cells: Vec<Cell> = Vec::new();
     for step in Step::ALL.into_iter().filter(|step| tuned || *step != Step::Tuning) {
         cells.extend([(Victim::Agent, step), (Victim::Launcher, step)]);
+        if docker {
+            cells.push((Victim::AgentAndGuard, step));
+        }
         if matches!(step, Step::Staging | Step::Probing | Step::InRound) {
             cells.push((Victim::Bench, step));
         }
@@ -148,13 +154,13 @@ mod tests {
     #[test]
     fn every_kind_comes_as_often_as_any_other() {
         let cells = cells(true, true);
-        assert_eq!(cells.len(), 21);
+        assert_eq!(cells.len(), 29);
         let mut counts = BTreeMap::new();
         let mut dice = StdRng::seed_from_u64(1);
         for _ in 0..200 {
             *counts.entry(choose(&mut dice, &cells, &counts).unwrap()).or_insert(0) += 1;
         }
-        assert!(cells.iter().all(|cell| matches!(counts[cell], 9 | 10)), "{counts:?}");
+        assert!(cells.iter().all(|cell| matches!(counts[cell], 6 | 7)), "{counts:?}");
         assert!(table(&counts).lines().count() == 9, "{}", table(&counts));
         assert!(choose(&mut dice, &[], &counts).is_none());
     }

@@ -72,6 +72,7 @@ impl Turns<'_> {
             let sight = self.watcher.now();
             let killed = match victim {
                 Victim::Agent => Some(self.kill_agent()?),
+                Victim::AgentAndGuard => self.kill_agent_and_guard(&sight)?,
                 Victim::Launcher => self.kill_launcher(&sight)?,
                 Victim::Container => self.kill_container(&sight, step),
                 Victim::Bench => self.kill_bench(&sight, step),
@@ -92,7 +93,8 @@ impl Turns<'_> {
     /// A kind of job that can come to this.
     fn kind_for(&mut self, (victim, step): Cell) -> Result<Kind> {
         let kinds: Vec<Kind> = match (victim, step) {
-            (Victim::Container, _) => vec![Kind::Images],
+            // Without containers a guard has nothing to do.
+            (Victim::Container | Victim::AgentAndGuard, _) => vec![Kind::Images],
             // Nothing of a sliced pair's own is staged.
             (_, Step::Staging) => {
                 self.jobs.kinds().iter().copied().filter(|kind| *kind != Kind::Sliced).collect()
@@ -147,6 +149,22 @@ impl Turns<'_> {
             self.report.left_alone += 1;
             what += ", and left alone";
         }
+        self.start_again(what)
+    }
+
+    /// Nobody is left to end containers, and no lock tells of them: they go with the agent's next start, or with the next
+    /// lease of their cores.
+    fn kill_agent_and_guard(&mut self, sight: &Sight) -> Result<Option<String>> {
+        let agent = self.subject.pid();
+        let guard = sight.ours.iter().find(|seen| seen.role == Role::Guard && seen.parent == agent);
+        let Some(guard) = guard.filter(|guard| end(guard)) else { return Ok(None) };
+        self.subject.kill_9()?;
+        let what = format!("the agent and its guard, {}", guard.pid);
+        self.start_again(what).map(Some)
+    }
+
+    /// Starts the agent that was killed, and looks what is left of its earlier life; says what was done.
+    fn start_again(&mut self, mut what: String) -> Result<String> {
         let quiet = self.dice.random_bool(0.6);
         if quiet {
             // So that no work comes while it is looked through.

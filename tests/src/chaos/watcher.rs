@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use darwin_shared::cpu::CpuSet;
 
-use super::sight::{Ours, Role, Scanner, Seen, is_locked};
+use super::sight::{Ours, Role, Scanner, Seen, is_locked, is_marked};
 use super::steps::Step;
 
 /// Between two looks.
@@ -224,8 +224,11 @@ fn look(
     let on_cores: Vec<&Seen> = ours.iter().filter(|seen| seen.is_on(&watched.leased)).collect();
     let mut problems = together(&on_cores);
     if !locked {
+        // Who takes them next waits for containers that a mark tells of.
+        let marked = is_marked(&watched.ours.locks);
+        let told = |seen: &Seen| marked && seen.container.is_some();
         // It lived before the locks were read, and lives now.
-        let alive = on_cores.iter().filter(|seen| seen.lives());
+        let alive = on_cores.iter().filter(|seen| !told(seen) && seen.lives());
         problems.extend(alive.map(|seen| format!("nobody holds the cores, and on them runs {seen}")));
     }
     let probing = on_cores.iter().any(|seen| seen.role == Role::Probe);
