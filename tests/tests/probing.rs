@@ -76,14 +76,12 @@ fn a_measurement_in_rounds_says_what_its_box_was_like() -> Result<()> {
     let world = World::new()?;
     let _coordinator = world.coordinator(&[])?;
     let agent = world.agent("quiet-1", &[])?;
-    let measured = world.darwin(&["measure", "--rounds", "3", "--", "true"])?;
+    let measured = world.darwin(&["measure", "--verbose", "--rounds", "3", "--", "true"])?;
     assert_eq!(measured.code, 0, "{measured:?}");
     println!("{}", measured.stdout);
-    assert!(
-        measured.stdout.contains("box: before ") && measured.stdout.contains("; after "),
-        "{}",
-        measured.stdout
-    );
+    for wanted in ["box: before ", "; after ", "isolated", "\nisolation: "] {
+        assert!(measured.stdout.contains(wanted), "{wanted}: {}", measured.stdout);
+    }
     let single = world.darwin(&["measure", "--", "true"])?;
     assert!(single.code == 0 && !single.stdout.contains("box: "), "{}", single.stdout);
 

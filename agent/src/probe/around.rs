@@ -138,6 +138,7 @@ impl Bench {
                     usage: Usage::default(),
                     samples: None,
                     image: None,
+                    build: None,
                 };
                 let probe = RoundProbe { moment: ProbeMoment::Job, probe, worse: String::new() };
                 RoundEnd::Measured(

@@ -16,4 +16,4 @@ mod sys;
 
 pub(crate) use around::Probing;
 pub(crate) use child::{SLICE, main_if_asked};
-pub(crate) use prober::Prober;
+pub(crate) use prober::{MEMORY_FILE, MEMORY_MAX_BYTES, Prober};

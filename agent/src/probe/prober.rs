@@ -19,14 +19,15 @@ use darwin_shared::state::Stage;
 use super::child::LOOP_ARG;
 use super::plan::{CpuReading, LoopPlan, LoopReadings};
 use crate::config::{AgentConfig, BenchLimits, ProbeLengths};
+use crate::host::{HostFs, uptime_s};
 use crate::run::{Bench, Outcome, Placing, Process, Slot};
 
 /// The running binary: for a launcher that is the agent's own, even if its file was replaced meanwhile.
 const OWN_BINARY: &str = "/proc/self/exe";
 /// The file in the state folder in which earlier probes are remembered.
-const MEMORY_FILE: &str = "probes.json";
+pub(crate) const MEMORY_FILE: &str = "probes.json";
 /// The largest one that is read; of a thousand CPUs it has half of it.
-const MEMORY_MAX_BYTES: u64 = 16 << 20;
+pub(crate) const MEMORY_MAX_BYTES: u64 = 16 << 20;
 /// The largest result of a loop: some KiB for each CPU.
 const READINGS_MAX_BYTES: u64 = 16 << 20;
 /// The part of a probe in which kernels are timed, and the most of it.
@@ -157,7 +158,16 @@ impl Prober {
     fn judged(&self, readings: LoopReadings, length: Duration) -> BoxProbe {
         let mut memory = self.memory();
         let fifo = readings.cpus.iter().all(|cpu| cpu.fifo);
-        let cpus = readings.cpus.into_iter().map(|reading| self.judged_cpu(&mut memory, reading)).collect();
+        let cpus: Vec<CpuProbe> =
+            readings.cpus.into_iter().map(|reading| self.judged_cpu(&mut memory, reading)).collect();
+        match uptime_s(&HostFs::default()) {
+            Ok(uptime_s) => {
+                for cpu in &cpus {
+                    memory.learn_speed(cpu, &self.boot_id, uptime_s);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the sensor will not know how fast the cores were"),
+        }
         if let Err(error) = remember(&self.file, &memory) {
             tracing::warn!(file = %self.file.display(), %error, "what this probe saw is not remembered");
         }

@@ -24,6 +24,22 @@ struct Past {
     stolen_share: f64,
 }
 
+/// How fast a CPU was when it was probed last.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Speed {
+    /// How much it did of the best that it ever did: 1 at most.
+    pub share_of_best: f64,
+    /// When that was, in seconds since the start of the box.
+    pub uptime_s: f64,
+}
+
+/// The speeds since one start of the box.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+struct Speeds {
+    boot_id: String,
+    by_cpu: BTreeMap<u32, Speed>,
+}
+
 /// What a box remembers.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ProbeMemory {
@@ -31,6 +47,8 @@ pub struct ProbeMemory {
     fingerprint: String,
     best: BTreeMap<u32, Best>,
     past: BTreeMap<String, VecDeque<Past>>,
+    #[serde(default)]
+    speeds: Speeds,
 }
 
 /// How a probe was made: others are not comparable.
@@ -84,6 +102,23 @@ impl ProbeMemory {
             p99_ns: middle(|past| past.p99_ns),
             stolen_share: middle(|past| past.stolen_share),
         })
+    }
+
+    /// How fast each CPU was when it was probed last, since the start of the box that has this boot id.
+    pub fn speeds(&self, boot_id: &str) -> impl Iterator<Item = (u32, Speed)> {
+        let known = (self.speeds.boot_id == boot_id).then_some(&self.speeds.by_cpu);
+        known.into_iter().flatten().map(|(cpu, speed)| (*cpu, *speed))
+    }
+
+    /// Remembers how fast a CPU was, so many seconds after the start of the box that has this boot id.
+    pub fn learn_speed(&mut self, probe: &CpuProbe, boot_id: &str, uptime_s: f64) {
+        if self.speeds.boot_id != boot_id {
+            self.speeds = Speeds { boot_id: boot_id.to_owned(), by_cpu: BTreeMap::new() };
+        }
+        let Some(of_best) = probe.capacity.and_then(|capacity| capacity.of_best()) else { return };
+        if self.speeds.by_cpu.len() < MAX_KEYS || self.speeds.by_cpu.contains_key(&probe.cpu) {
+            self.speeds.by_cpu.insert(probe.cpu, Speed { share_of_best: 1.0 / of_best, uptime_s });
+        }
     }
 
     /// Remembers what a CPU was like. A probe that failed is not what the box usually is.
@@ -162,5 +197,28 @@ mod tests {
         let read: ProbeMemory = serde_json::from_str(&text).unwrap();
         assert_eq!(read, memory);
         assert_eq!(read.best(3, at(1_400), at(950)), Best { width_ns: 900, latency_ns: 900 });
+    }
+
+    #[test]
+    fn a_speed_holds_until_the_box_starts_again() {
+        let at = |median_ns| KernelTimes { median_ns, p90_ns: median_ns, min_ns: median_ns, runs: 5 };
+        let best = Some(Best { width_ns: 1_000, latency_ns: 1_000 });
+        let mut slow = probe_of(3, gaps(1.0, 1, 1, 0.0));
+        slow.capacity = Some(super::super::capacity::capacity(at(2_000), at(1_000), best));
+        let speeds = |memory: &ProbeMemory, boot_id: &str| memory.speeds(boot_id).collect::<Vec<_>>();
+        let mut memory = ProbeMemory::default().fit_for("a box");
+        memory.learn_speed(&probe_of(1, gaps(1.0, 1, 1, 0.0)), "first", 50.0);
+        assert!(speeds(&memory, "first").is_empty(), "its capacity was not measured");
+        memory.learn_speed(&slow, "first", 60.0);
+        let half = Speed { share_of_best: 0.5, uptime_s: 60.0 };
+        assert_eq!((speeds(&memory, "first"), speeds(&memory, "second")), (vec![(3, half)], Vec::new()));
+        let text = serde_json::to_string(&memory).unwrap();
+        assert_eq!(serde_json::from_str::<ProbeMemory>(&text).unwrap(), memory);
+        memory.learn_speed(&slow, "second", 5.0);
+        assert!(speeds(&memory, "first").is_empty());
+        assert_eq!(speeds(&memory, "second"), [(3, Speed { uptime_s: 5.0, ..half })]);
+        // As versions that knew no speeds wrote it.
+        let older = r#"{"fingerprint":"a box","best":{},"past":{}}"#;
+        assert!(speeds(&serde_json::from_str(older).unwrap(), "second").is_empty());
     }
 }
