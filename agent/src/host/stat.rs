@@ -1,4 +1,4 @@
-//! `/proc/stat`: where each CPU's time went.
+//! `/proc/stat`: where each CPU's time went; and how long the box is up.
 
 use std::collections::BTreeMap;
 
@@ -111,6 +111,18 @@ impl StatSample {
         let of = |cpu| Some(self.per_cpu.get(&cpu)?.since(*earlier.per_cpu.get(&cpu)?));
         cpus.iter().filter_map(of).fold(CpuTimes::default(), CpuTimes::plus)
     }
+}
+
+/// Seconds since the start of the box.
+pub fn uptime_s(host: &HostFs) -> Result<f64, ReadError> {
+    const PATH: &str = "/proc/uptime";
+    let text = host.read(PATH)?;
+    let first = text.split_whitespace().next().and_then(|word| word.parse().ok());
+    first.ok_or_else(|| ReadError::Odd {
+        path: PATH.into(),
+        text: text.chars().take(60).collect(),
+        expected: "seconds like `86400.00 0.00`",
+    })
 }
 
 /// What slows down when it gets too hot.

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use darwin_agent_core::interrupts::InterruptTable;
 use darwin_shared::cpu::CpuSet;
 
+use super::firmware::smi_counts;
+use super::log::KernelLog;
 use crate::host::fs::HostFs;
-use crate::host::stat::{Throttled, throttle_count};
+use crate::host::stat::{Throttled, throttle_count, uptime_s};
 
 /// `/proc/interrupts` grows with CPUs times interrupts; a box with 256 CPUs and some thousands stays within.
 const INTERRUPTS_MAX_BYTES: u64 = 16 << 20;
@@ -24,25 +26,25 @@ pub(super) struct Counters {
     pub(super) throttled: Result<u64, String>,
     /// Memory errors that were corrected.
     pub(super) corrected: Result<u64, String>,
+    /// The kernel's log, with what it complained of since the reading before.
+    pub(super) log: Result<KernelLog, String>,
+    /// How often the firmware took each of the leased cores.
+    pub(super) smis: Result<BTreeMap<u32, u64>, String>,
 }
 
 impl Counters {
-    /// Reads them for these CPUs.
-    pub(super) fn read(host: &HostFs, cpus: &CpuSet) -> Self {
+    /// Reads them for these CPUs; `before` is the reading before this one.
+    pub(super) fn read(host: &HostFs, cpus: &CpuSet, before: Option<&Self>) -> Self {
         Self {
-            uptime_s: uptime(host),
+            uptime_s: uptime_s(host).map_err(|error| error.to_string()),
             interrupts: interrupts(host, cpus),
             vmstat: vmstat(host),
             throttled: throttled(host, cpus),
             corrected: corrected(host),
+            log: KernelLog::read(host, before.and_then(|before| before.log.as_ref().ok())),
+            smis: smi_counts(host, cpus),
         }
     }
-}
-
-fn uptime(host: &HostFs) -> Result<f64, String> {
-    let text = host.read("/proc/uptime").map_err(|error| error.to_string())?;
-    let first = text.split_whitespace().next().and_then(|word| word.parse().ok());
-    first.ok_or_else(|| format!("/proc/uptime says `{}`", text.chars().take(60).collect::<String>()))
 }
 
 fn interrupts(host: &HostFs, cpus: &CpuSet) -> Result<BTreeMap<String, u64>, String> {

@@ -7,7 +7,7 @@ use super::tasks::processes;
 use crate::host::fs::ReadError;
 
 /// The first CPU's entry is within this; the whole file grows with the number of CPUs and is slow to make.
-const FIRST_CPU_BYTES: u64 = 8 << 10;
+pub(super) const FIRST_CPU_BYTES: u64 = 8 << 10;
 /// Letters of a fingerprint that are told: enough to tell boxes apart.
 const FINGERPRINT_CHARS: usize = 16;
 /// Names of processes (at most 15 letters, as the kernel keeps them) that load or measure a box.
@@ -114,14 +114,17 @@ fn hypervisor(look: &Look<'_>) -> Result<Option<String>, ReadError> {
     {
         return Ok(Some(kind));
     }
-    let text = look.host.read_head("/proc/cpuinfo", FIRST_CPU_BYTES)?;
-    let flags = text.lines().find(|line| line.starts_with("flags"));
-    let virtual_machine =
-        flags.is_some_and(|flags| flags.split_whitespace().any(|flag| flag == "hypervisor"));
+    let virtual_machine = is_virtual(&look.host.read_head("/proc/cpuinfo", FIRST_CPU_BYTES)?);
     let vendor = look
         .text("/sys/class/dmi/id/sys_vendor")
         .unwrap_or_else(|_| "of a kind that it does not tell".into());
     Ok(virtual_machine.then_some(vendor))
+}
+
+/// Whether a CPU's entry in `/proc/cpuinfo` is that of a virtual one.
+pub(super) fn is_virtual(cpuinfo: &str) -> bool {
+    let flags = cpuinfo.lines().find(|line| line.starts_with("flags"));
+    flags.is_some_and(|flags| flags.split_whitespace().any(|flag| flag == "hypervisor"))
 }
 
 fn harness(look: &Look<'_>) -> Result<Found, Found> {

@@ -13,6 +13,10 @@ pub struct SensorLimits {
     pub steal_warn_share: f64,
     /// Stolen time that spoils a run; none means that it never does.
     pub steal_fail_share: Option<f64>,
+    /// How much a CPU second buys, of the most that it ever did on that CPU: less is warned of.
+    pub speed_warn_share: f64,
+    /// Less than this spoils a run.
+    pub speed_fail_share: f64,
     /// Memory that must be available, in bytes.
     pub memory_min_bytes: u64,
     /// Disk space that must be free for spool and artifacts, in bytes.
@@ -38,6 +42,8 @@ impl SensorLimits {
                 busy_fail_share: Some(0.01),
                 steal_warn_share: 0.001,
                 steal_fail_share: Some(0.01),
+                speed_warn_share: 0.98,
+                speed_fail_share: 0.95,
                 memory_min_bytes: 1 << 30,
                 disk_min_bytes: 1 << 30,
                 not_isolated: ReadingStatus::Fail,
@@ -46,7 +52,10 @@ impl SensorLimits {
                 untuned: ReadingStatus::Warn,
                 spoilt: ReadingStatus::Fail,
             },
+            // Probes allow 1.03 and 1.15 times the best time here, and 1.15 and 1.3 times in tier dev.
             Tier::Shielded => Self {
+                speed_warn_share: 0.97,
+                speed_fail_share: 0.87,
                 not_isolated: ReadingStatus::Warn,
                 virtual_machine: ReadingStatus::Warn,
                 ..Self::of(Tier::BareMetalIsolated)
@@ -57,6 +66,8 @@ impl SensorLimits {
                 busy_fail_share: None,
                 steal_warn_share: 0.05,
                 steal_fail_share: None,
+                speed_warn_share: 0.87,
+                speed_fail_share: 0.77,
                 memory_min_bytes: 256 << 20,
                 disk_min_bytes: 256 << 20,
                 not_isolated: ReadingStatus::Ok,

@@ -6,11 +6,13 @@
 
 mod check;
 mod counters;
+mod firmware;
 mod identity;
 mod isolation;
 mod kernel;
 mod limits;
 mod live;
+mod log;
 mod memory;
 mod policy;
 mod power;
@@ -39,6 +41,8 @@ const GROUPS: &[&[Check]] = &[
     isolation::CHECKS,
     power::CHECKS,
     kernel::CHECKS,
+    log::CHECKS,
+    firmware::CHECKS,
     memory::CHECKS,
 ];
 
@@ -106,7 +110,7 @@ impl Sensor {
         match depth {
             Depth::Light => self.look(host, ours, None, |when| when == When::Always),
             Depth::Whole => {
-                let counters = Counters::read(host, &self.scope.cpus);
+                let counters = Counters::read(host, &self.scope.cpus, self.counted.as_ref());
                 self.look(host, ours, Some(counters), |when| when != When::Once);
             }
         }

@@ -1,9 +1,13 @@
 //! How fast the cores run, and what changes that: frequency, idle states, heat, power.
 
+use darwin_agent_core::probe::memory::ProbeMemory;
 use darwin_shared::cpu::CpuSet;
 use darwin_shared::fleet::ReadingStatus;
 
 use super::check::{Check, Found, Look, When, listed, named, or_unknown};
+use crate::host::fs::ReadError;
+use crate::host::stat::uptime_s;
+use crate::probe::{MEMORY_FILE, MEMORY_MAX_BYTES};
 
 /// Waking up from a state that takes no longer than this is not felt beside a system call.
 const WAKE_UP_MAX_US: i64 = 2;
@@ -11,6 +15,10 @@ const WAKE_UP_MAX_US: i64 = 2;
 const HEAT_MARGIN_MILLICELSIUS: i64 = 10_000;
 /// States of idleness that are looked at for each CPU.
 const STATES_MAX: usize = 16;
+/// For so long a probe says how fast a core is: later it may have become hot, or got a neighbour.
+const SPEED_HOLDS_S: f64 = 600.0;
+/// Where a speed comes from.
+const HOW_TO_PROBE: &str = "attempts of several rounds make one, and so does `darwin job probe`";
 
 pub(super) const CHECKS: &[Check] = &[
     Check::settled(
@@ -51,6 +59,12 @@ pub(super) const CHECKS: &[Check] = &[
         When::Seldom,
         "a cap on power, or a battery, clips the clocks under load",
         |look| or_unknown(power(look)),
+    ),
+    Check::passing(
+        "effective_speed",
+        When::Seldom,
+        "settings say how fast a core should be; how fast it is shows in the work that a CPU second buys",
+        |look| or_unknown(effective_speed(look)),
     ),
 ];
 
@@ -264,4 +278,43 @@ fn power(look: &Look<'_>) -> Result<Found, Found> {
     }
     let remedy = format!("raise constraint_0_power_limit_uw of {}, or the firmware's limit", listed(&capped));
     Ok(look.untuned(told, remedy))
+}
+
+/// The slowest of the leased CPUs, as the agent's last probes of them saw it. Where none is known that is no reason to wait:
+/// only an attempt makes one.
+fn effective_speed(look: &Look<'_>) -> Result<Found, Found> {
+    let file = look.scope.disk.join(MEMORY_FILE);
+    let text = match look.host.read_head(&file, MEMORY_MAX_BYTES) {
+        Ok(text) => text,
+        Err(ReadError::Absent { .. }) => return Err(Found::not_yet(format!("no probe yet: {HOW_TO_PROBE}"))),
+        Err(error @ (ReadError::Io { .. } | ReadError::Odd { .. })) => return Err(Found::unknown(error)),
+    };
+    // The next probe writes it anew.
+    let torn = |error: serde_json::Error| {
+        Found::not_yet(format!("{} does not tell what probes saw: {error}", file.display()))
+    };
+    let memory: ProbeMemory = serde_json::from_str(&text).map_err(torn)?;
+    let boot_id = look.text("/proc/sys/kernel/random/boot_id")?;
+    let now_s = uptime_s(look.host).map_err(Found::unknown)?;
+    let slowest = memory
+        .speeds(&boot_id)
+        .filter(|(cpu, speed)| look.scope.cpus.contains(*cpu) && now_s - speed.uptime_s <= SPEED_HOLDS_S)
+        .min_by(|(_, one), (_, other)| one.share_of_best.total_cmp(&other.share_of_best));
+    let Some((cpu, speed)) = slowest else {
+        let minutes = SPEED_HOLDS_S / 60.0;
+        return Err(Found::not_yet(format!("no probe in the last {minutes:.0} min: {HOW_TO_PROBE}")));
+    };
+    let share = speed.share_of_best;
+    let status = if share < look.limits.speed_fail_share {
+        ReadingStatus::Fail
+    } else if share < look.limits.speed_warn_share {
+        ReadingStatus::Warn
+    } else {
+        ReadingStatus::Ok
+    };
+    let ago_s = now_s - speed.uptime_s;
+    let value = format!("CPU {cpu}: {:.1} % of its best, {ago_s:.0} s ago", share * 100.0);
+    let remedy =
+        "let the box cool down, fix the frequency, keep the SMT sibling idle; `darwin job probe` looks again";
+    Ok(Found::graded(status, value, remedy))
 }

@@ -372,3 +372,146 @@ fn what_is_not_understood_is_unknown_with_its_text() {
         assert!(reading.why.contains(text), "{reading:?}");
     }
 }
+
+/// What the box says of one check at a whole reading, `uptime_s` after its start.
+fn whole_at(small: &mut Small, uptime_s: u32, name: &str) -> darwin_shared::fleet::Reading {
+    small.write("proc/uptime", &format!("{uptime_s}.00 0.00\n"));
+    find(&small.read("", Depth::Whole), name).clone()
+}
+
+/// What an agent remembers of probes 900 s after the start of the box: of the leased CPU, and of another one.
+fn probed(boot_id: &str, share_of_best: f64) -> String {
+    let by_cpu = serde_json::json!({
+        "1": { "share_of_best": share_of_best, "uptime_s": 900.0 },
+        "7": { "share_of_best": 0.1, "uptime_s": 900.0 },
+    });
+    let speeds = serde_json::json!({ "boot_id": boot_id, "by_cpu": by_cpu });
+    serde_json::json!({ "fingerprint": "x", "best": {}, "past": {}, "speeds": speeds }).to_string()
+}
+
+#[test]
+fn how_fast_a_core_is_comes_from_its_last_probe() {
+    let mut small = Small::new(Tier::Dev);
+    let policy = SensorPolicy { require: vec!["effective_speed".to_owned()], ..SensorPolicy::of(Tier::Dev) };
+    small.sensor = Sensor::new(&HostFs::new(small.dir.path()), scope_of_one_cpu(), policy);
+    let reading = whole_at(&mut small, 1000, "effective_speed");
+    assert_eq!(reading.status, ReadingStatus::Unknown);
+    assert!(reading.why.starts_with("no probe yet: "), "{reading:?}");
+    assert_eq!(small.read("", Depth::Light).refuses, None, "only an attempt makes one: it is not waited for");
+
+    small.write("proc/sys/kernel/random/boot_id", "now\n");
+    let mut told = |boot_id: &str, share: f64, uptime_s| {
+        small.write("var/lib/agent/probes.json", &probed(boot_id, share));
+        let reading = whole_at(&mut small, uptime_s, "effective_speed");
+        (reading.status, reading.value + &reading.why)
+    };
+    let (status, text) = told("now", 0.99, 1000);
+    assert_eq!(status, ReadingStatus::Ok);
+    assert!(text.starts_with("CPU 1: 99.0 % of its best, 100 s ago"), "{text}");
+    assert_eq!(told("now", 0.96, 1000).0, ReadingStatus::Warn);
+    assert_eq!(told("now", 0.94, 1000).0, ReadingStatus::Fail);
+    for (status, text) in [told("now", 0.94, 1501), told("before", 0.94, 1000)] {
+        assert_eq!(status, ReadingStatus::Unknown);
+        assert!(text.starts_with("no probe in the last 10 min: "), "{text}");
+    }
+    small.write("var/lib/agent/probes.json", "{\"best\":");
+    let torn = small.read("", Depth::Whole);
+    assert!(find(&torn, "effective_speed").why.contains("does not tell what probes saw"));
+    assert_eq!(torn.refuses, None, "the next probe writes it anew");
+}
+
+#[test]
+fn each_tier_asks_for_another_speed() {
+    for (tier, share, status) in [
+        (Tier::BareMetalIsolated, 0.97, ReadingStatus::Warn),
+        (Tier::Shielded, 0.975, ReadingStatus::Ok),
+        (Tier::Shielded, 0.9, ReadingStatus::Warn),
+        (Tier::Shielded, 0.86, ReadingStatus::Fail),
+        (Tier::Dev, 0.88, ReadingStatus::Ok),
+        (Tier::Dev, 0.8, ReadingStatus::Warn),
+        (Tier::Dev, 0.7, ReadingStatus::Fail),
+    ] {
+        let mut small = Small::new(tier);
+        small.write("proc/sys/kernel/random/boot_id", "now\n");
+        small.write("var/lib/agent/probes.json", &probed("now", share));
+        assert_eq!(whole_at(&mut small, 900, "effective_speed").status, status, "{tier} {share}");
+    }
+}
+
+#[test]
+fn only_new_complaints_of_the_kernel_count() {
+    let mut small = Small::new(Tier::Shielded);
+    let mut log = "4,7,100,-;an old complaint\n SUBSYSTEM=x\n DEVICE=+x:y\n".to_owned();
+    small.write("dev/kmsg", &log);
+    let reading = whole_at(&mut small, 10, "kernel_log");
+    assert!(reading.why.contains("it takes two whole readings"), "{reading:?}");
+    let mut then = |uptime_s, more: &str| {
+        log += more;
+        small.write("dev/kmsg", &log);
+        let reading = whole_at(&mut small, uptime_s, "kernel_log");
+        (reading.status, reading.value)
+    };
+    // Told by a program, no complaint, and known to be harmless.
+    let quiet = "28,8,200,-;systemd[1]: oh\n6,9,210,-;all is well\n4,10,220,-;overlayfs: no file handles\n";
+    assert_eq!(then(20, quiet), (ReadingStatus::Ok, "no complaint in 10.0 s".to_owned()));
+    let loud = "4,11,300,c;hrtimer: interrupt\u{1b} took 48210 ns\n3,12,301,-;usb 1-3: error\n";
+    let (status, value) = then(30, loud);
+    assert_eq!(status, ReadingStatus::Warn);
+    assert_eq!(value, "2 in 10.0 s, such as `hrtimer: interrupt took 48210 ns`");
+    assert_eq!(then(40, "").0, ReadingStatus::Ok, "it passes by itself");
+    for (at, text) in [
+        (50, "mce: CPU1: Package temperature above threshold, cpu clock throttled"),
+        (60, "mce: [Hardware Error]: Machine check events logged"),
+        (70, "Out of memory: Killed process 7 (python3)"),
+        (80, "INFO: task kworker/1:2:123 blocked for more than 120 seconds."),
+        (90, "watchdog: BUG: soft lockup - CPU#1 stuck for 22s!"),
+        (100, "rcu: INFO: rcu_preempt self-detected stall on CPU"),
+    ] {
+        let more = format!("4,{at}0,1,-;a lesser one before\n2,{at}1,1,-;{text}\n");
+        let told = then(at, &more);
+        assert_eq!(told, (ReadingStatus::Fail, format!("2 in 10.0 s, such as `{text}`")));
+    }
+}
+
+#[test]
+fn a_log_that_cannot_be_read_is_unknown() {
+    let mut small = Small::new(Tier::Shielded);
+    whole_at(&mut small, 10, "kernel_log");
+    assert!(whole_at(&mut small, 20, "kernel_log").why.contains("/dev/kmsg does not exist"));
+    small.write("dev/kmsg", "gibberish\n");
+    assert!(whole_at(&mut small, 30, "kernel_log").why.contains("says `gibberish`"));
+    small.write("dev/kmsg", "4,7,100,-;an old complaint\n");
+    let reading = whole_at(&mut small, 40, "kernel_log");
+    assert_eq!(reading.status, ReadingStatus::Unknown, "nobody knows what is new: {reading:?}");
+    small.write("dev/kmsg", &"6,8,100,-;chatter\n".repeat(1 << 18));
+    let reading = whole_at(&mut small, 50, "kernel_log");
+    assert!(reading.why.contains("has more than the 4 MiB that are read"), "{reading:?}");
+}
+
+#[test]
+fn what_the_firmware_takes_is_seen_where_the_cpu_counts_it() {
+    let mut small = Small::new(Tier::Shielded);
+    let register = |low: char| format!("{}{low}\0\0\0\0\0\0\0", "\0".repeat(0x34));
+    let cpuinfo = |vendor: &str, flags: &str| {
+        format!("processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: fpu {flags}\n")
+    };
+    small.write("proc/cpuinfo", &cpuinfo("GenuineIntel", "msr"));
+    whole_at(&mut small, 10, "smi_count");
+    let reading = whole_at(&mut small, 20, "smi_count");
+    assert!(reading.why.contains("/dev/cpu/1/msr does not exist"), "{reading:?}");
+    small.write("dev/cpu/1/msr", &register('\u{3}'));
+    assert_eq!(whole_at(&mut small, 30, "smi_count").status, ReadingStatus::Unknown, "one count is none");
+    let reading = whole_at(&mut small, 40, "smi_count");
+    assert_eq!((reading.status, reading.value.as_str()), (ReadingStatus::Ok, "none in 10.0 s"));
+    small.write("dev/cpu/1/msr", &register('\u{5}'));
+    let reading = whole_at(&mut small, 50, "smi_count");
+    assert_eq!((reading.status, reading.value.as_str()), (ReadingStatus::Fail, "2 in 10.0 s"));
+    for (at, vendor, flags, why) in [
+        (60, "AuthenticAMD", "msr", "only Intel's CPUs"),
+        (70, "GenuineIntel", "msr hypervisor", "a virtual machine does not see"),
+    ] {
+        small.write("proc/cpuinfo", &cpuinfo(vendor, flags));
+        let reading = whole_at(&mut small, at, "smi_count");
+        assert!(reading.status == ReadingStatus::Unknown && reading.why.contains(why), "{reading:?}");
+    }
+}
