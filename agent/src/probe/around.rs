@@ -14,6 +14,7 @@ use darwin_shared::usage::Usage;
 use darwin_shared::void::VoidRounds;
 use tokio::time::Instant;
 
+use super::SLICE;
 use super::prober::NoProbe;
 use crate::run::{Bench, RoundEnd, Slot};
 
@@ -116,7 +117,11 @@ impl Bench {
 
     /// The probe; none if it did not work, which is told and no reason to stop.
     async fn probed(&self, slot: &mut Slot, length: Duration) -> Result<Option<BoxProbe>, RoundEnd> {
-        match self.prober.probe(self, slot, length).await {
+        self.placed.rest().await;
+        let probed = self.prober.probe(self, slot, length).await;
+        // A longer one rests by itself.
+        self.placed.ran(length.min(SLICE));
+        match probed {
             Ok(probe) => Ok(Some(probe)),
             Err(NoProbe::Stopped) => Err(RoundEnd::Stopped),
             Err(NoProbe::Failed(why)) => {

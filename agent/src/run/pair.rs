@@ -99,10 +99,18 @@ pub(super) async fn conduct(
         Err(error) => return PairOutcome::Broken(format!("no file in memory for a bench's output: {error}")),
     };
     let mut begun = [false; 2];
+    let placed = processes[0].placing.map(|placing| placing.placed);
+    if let Some(placed) = placed {
+        placed.rest().await;
+    }
+    let since = Instant::now();
     let ended = {
         let mut pair = Pair { processes, written: &written, logs, started, begun: &mut begun };
         pair.drive(setting, [&mut *slot, &mut *twin], stop).await
     };
+    if let Some(placed) = placed {
+        placed.ran(since.elapsed());
+    }
     if matches!(ended, Err(Cut::Ill(_, Ill::Broken(_)))) {
         slot.discard();
         twin.discard();

@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use darwin_agent_core::cpu_alloc::Granted;
+use darwin_agent_core::tune::{FifoUse, rest_after};
 use darwin_shared::fleet::IsolationLevel;
 use darwin_shared::ids::AttemptId;
 use darwin_shared::spec::{Isolation, JobSpec, Layout, Scheduler};
 use tokio::sync::{OnceCell, mpsc};
+use tokio::time::Instant;
 
 use crate::cores::isolation_level;
 use crate::driver::Progress;
@@ -34,12 +36,14 @@ pub(crate) struct Placed {
     ground: OnceCell<Ground>,
     /// A CPU that a bench was seen on and does not have, since that was asked last.
     astray_on: Mutex<Option<u32>>,
+    /// Before this nothing is to be run again.
+    rests_until: Mutex<Option<Instant>>,
 }
 
 impl Placed {
     pub(crate) fn new(attempt: AttemptId, tell: mpsc::Sender<Progress>, tuner: Arc<Tuner>) -> Self {
         let (level, ground, astray_on) = (OnceLock::new(), OnceCell::new(), Mutex::new(None));
-        Self { attempt, level, tell, tuner, ground, astray_on }
+        Self { attempt, level, tell, tuner, ground, astray_on, rests_until: Mutex::default() }
     }
 
     /// Makes the box ready before the first bench of the attempt; or says why it cannot be what the job requires.
@@ -75,7 +79,25 @@ impl Placed {
 
     /// Whether benches are to be `SCHED_FIFO`: asked for, and without holes here.
     pub(crate) fn fifo(&self) -> bool {
-        self.ground.get().is_some_and(|ground| matches!(ground.fifo, Some(Ok(()))))
+        self.ground.get().is_some_and(|ground| matches!(ground.fifo, Some(Ok(_))))
+    }
+
+    /// Waits until the core has been left to others for long enough after the last run, where the kernel would otherwise
+    /// stop the next one for it.
+    pub(crate) async fn rest(&self) {
+        let until = self.rests_until.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(until) = until {
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
+    /// A run, or all that was run without a rest, is over after so long.
+    pub(crate) fn ran(&self, run: Duration) {
+        let fifo = self.ground.get().and_then(|ground| ground.fifo.as_ref());
+        if matches!(fifo, Some(Ok(FifoUse::WithRests))) {
+            let until = Instant::now() + rest_after(run);
+            *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+        }
     }
 
     pub(crate) fn level(&self) -> Option<IsolationLevel> {

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use darwin_shared::ids::AttemptId;
 use darwin_shared::spec::{Arm, Layout};
@@ -151,9 +151,16 @@ impl Process<'_> {
             Ok(written) => written,
             Err(error) => return Outcome::Broken(format!("no file in memory for a bench's output: {error}")),
         };
+        if let Some(placing) = self.placing {
+            placing.placed.rest().await;
+        }
         logs.begin(self.stage, self.arm, written.clone());
         started.fetch_add(1, Ordering::Relaxed);
+        let begin = Instant::now();
         let end = self.launch(slot, &written, stop).await;
+        if let Some(placing) = self.placing {
+            placing.placed.ran(begin.elapsed());
+        }
         let written = if logs.finish(&written) {
             Some(written)
         } else {

@@ -23,7 +23,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use darwin_agent_core::cpu_alloc::Granted;
-use darwin_agent_core::tune::{Choices, FifoFacts, may_use_fifo};
+use darwin_agent_core::tune::{Choices, FifoFacts, FifoUse, may_use_fifo};
 use darwin_shared::cpu::CpuSet;
 use tokio::sync::{Mutex, oneshot};
 
@@ -82,7 +82,7 @@ pub(crate) struct Ground {
     /// Benches are to get no huge pages.
     pub(crate) no_huge_pages: bool,
     /// Whether they may be `SCHED_FIFO`, or why not; none if they are not to be.
-    pub(crate) fifo: Option<Result<(), String>>,
+    pub(crate) fifo: Option<Result<FifoUse, String>>,
     _latency: Option<File>,
     _hold: Option<Hold>,
 }
@@ -199,9 +199,9 @@ impl Tuner {
         self.always_partition
     }
 
-    /// Whether a bench may be `SCHED_FIFO`, or why not. `isolated` says whether nothing else is scheduled on its cores,
+    /// How a bench may be `SCHED_FIFO`, or why not at all. `isolated` says whether nothing else is scheduled on its cores,
     /// `run_max` how long a run may take at most.
-    pub(crate) fn may_use_fifo(&self, isolated: bool, run_max: Duration) -> Result<(), String> {
+    pub(crate) fn may_use_fifo(&self, isolated: bool, run_max: Duration) -> Result<FifoUse, String> {
         let number = |path: &Path| self.host.read(path).ok().and_then(|text| text.parse().ok());
         let facts = FifoFacts {
             isolated,

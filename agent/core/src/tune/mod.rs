@@ -15,7 +15,7 @@ mod property_tests;
 mod value;
 mod wish;
 
-pub use fifo::{FifoFacts, FifoRefusal, may_use_fifo};
+pub use fifo::{FifoFacts, FifoRefusal, FifoUse, may_use_fifo, rest_after};
 pub use journal::{Back, Entry, Journal, Reading, Record, Stage, Undo, Wrong};
 pub use value::{Form, Knob};
 pub use wish::{Choices, HugePages, Place, Want, Wish, wishes};

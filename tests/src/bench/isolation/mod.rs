@@ -60,8 +60,8 @@ fn measure(sources: &Path, size: Size) -> Result<Vec<Line>> {
     suites.push(agent_cpu::suite(&program, watched_in, world.folder(), size.watched));
     fleet.write_suites(&suites)?;
 
-    let _loops = program.busy_loops()?;
     let mut lines = cpu_bound(&world, &fleet, &program, size)?;
+    let _loops = program.busy_loops()?;
     lines.extend(pytest.measure(&fleet, &size.ways(&Pytest::WAYS), size.pytest_turns)?);
     lines.extend(agent_cpu::measure(&world, &fleet, &program, watched_in, size.watched)?);
     Ok(lines)
@@ -81,9 +81,14 @@ struct Times {
 fn cpu_bound(world: &World, fleet: &Fleet<'_>, program: &Program, size: Size) -> Result<Vec<Line>> {
     let Size { turns, invocations, .. } = size;
     let own_plain = world.folder().join("plain.times");
+    let own_alone = world.folder().join("alone.times");
     let mut plain = Vec::new();
     let mut ways: BTreeMap<Way, Times> = BTreeMap::new();
     for _ in 0..turns {
+        for _ in 0..invocations {
+            program.run_alone(&own_alone)?;
+        }
+        let _loops = program.busy_loops()?;
         for _ in 0..invocations {
             plain.push(program.run(&own_plain)?.as_secs_f64() * 1e9);
         }
@@ -101,8 +106,11 @@ fn cpu_bound(world: &World, fleet: &Fleet<'_>, program: &Program, size: Size) ->
         }
     }
     let what = "CPU-bound bench of 13 ms, run-to-run CoV";
-    let own = program::take_times(&own_plain)?;
-    let mut lines = vec![percent(format!("{what}: plainly"), cov(&own), Aim::AtLeast(15.0))];
+    let (alone, own) = (program::take_times(&own_alone)?, program::take_times(&own_plain)?);
+    let mut lines = vec![
+        percent(format!("{what}: without the loops, bound to the core"), cov(&alone), Aim::None),
+        percent(format!("{what}: plainly"), cov(&own), Aim::AtLeast(15.0)),
+    ];
     for (way, times) in &ways {
         let aim = if *way == Way::CpusetFifo { Aim::AtMost(3.0) } else { Aim::None };
         lines.push(percent(format!("{what}: agent, {}", times.words), cov(&times.own), aim));

@@ -84,6 +84,17 @@ impl Program {
         Ok(begin.elapsed())
     }
 
+    /// Runs the bench as what the agents lease would have it at best: bound to the last CPU, which nobody else wants. Those
+    /// runs show what the machine itself does to them.
+    pub(super) fn run_alone(&self, times: &Path) -> Result<()> {
+        let last = online()?.iter().last().context("no CPU is online")?;
+        let mut command = Command::new("taskset");
+        command.args(["-c", &last.to_string()]).arg(&self.path).arg(times).arg(self.steps.to_string());
+        let status = command.status().context("taskset is needed")?;
+        ensure!(status.success(), "the bench ended with {status}");
+        Ok(())
+    }
+
     /// What a process of this bench is known by.
     pub(super) fn command_line(&self, times: &Path) -> String {
         format!("{} {}", self.path.display(), times.display())
@@ -109,8 +120,7 @@ impl Program {
 
     /// A busy loop for every CPU of the machine, on whichever the kernel puts them.
     pub(super) fn busy_loops(&self) -> Result<BusyLoops> {
-        let online = std::fs::read_to_string("/sys/devices/system/cpu/online")?;
-        let cpus = online.trim().parse::<CpuSet>()?.len();
+        let cpus = online()?.len();
         let mut loops = BusyLoops(Vec::with_capacity(cpus));
         for _ in 0..cpus {
             let child = Command::new(&self.path).stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
@@ -118,6 +128,11 @@ impl Program {
         }
         Ok(loops)
     }
+}
+
+fn online() -> Result<CpuSet> {
+    let list = std::fs::read_to_string("/sys/devices/system/cpu/online")?;
+    Ok(list.trim().parse::<CpuSet>()?)
 }
 
 /// Ended when they are dropped; if this process is killed, the kernel ends them.
