@@ -11,8 +11,8 @@ use darwin_gate::{KnownNoise, Metric, SeriesKey};
 use darwin_proto::MAX_MESSAGE_BYTES;
 use darwin_proto::v1::verdicts_client::VerdictsClient;
 use darwin_proto::v1::{self, CalibrationsRequest, CalibrationsResponse};
-use darwin_shared::formats::Format;
 use darwin_shared::report::visible;
+use darwin_shared::round::Pairing;
 use darwin_shared::spec::{JobSpec, PairPlan};
 use tonic::Code;
 
@@ -20,10 +20,6 @@ use crate::failure::{Failed, call};
 use crate::session::Session;
 use crate::ui::Ui;
 
-/// The word for pairs in which one process runs after the other.
-pub(crate) const PLAIN: &str = "plain";
-/// The word for pairs in which both are there at once, in turns.
-const SLICED: &str = "sliced";
 /// Series that are asked for: as many as the coordinator gives.
 const SERIES: u32 = 5_000;
 
@@ -63,7 +59,7 @@ fn known_noise(calibrations: &[v1::Calibration], spec: &JobSpec, now_unix_ms: u6
     let is_fresh = |found: &&v1::Calibration| {
         now_unix_ms.saturating_sub(found.measured_unix_ms) <= CALIBRATION_IS_OLD_AFTER_MS
     };
-    let sliced = calibrations.iter().filter(is_fresh).filter(|found| pairing(found) == SLICED);
+    let sliced = calibrations.iter().filter(is_fresh).filter(|found| pairing(found) == Pairing::SLICED);
     let sliced_at: BTreeSet<&str> = sliced.map(|found| found.agent.as_str()).collect();
     let mut noisiest: BTreeMap<SeriesKey, KnownNoise> = BTreeMap::new();
     for found in calibrations.iter().filter(is_fresh) {
@@ -92,19 +88,16 @@ fn known_noise(calibrations: &[v1::Calibration], spec: &JobSpec, now_unix_ms: u6
 /// How a box will run the job's pairs, in a word. What its plan leaves open is told by a calibration: where pairs of the
 /// suite were sliced, its benches have answered.
 fn pairing_to_come(spec: &JobSpec, sliced_before: bool) -> &'static str {
-    // Neither a whole command nor a container can take turns.
-    if spec.format == Format::Process || spec.work.has_images() {
-        return PLAIN;
-    }
-    match (spec.plan, sliced_before) {
-        (PairPlan::Pairs, _) | (PairPlan::Auto, false) => PLAIN,
-        (PairPlan::Sliced, _) | (PairPlan::Auto, true) => SLICED,
+    if spec.may_be_sliced() && (spec.plan == PairPlan::Sliced || sliced_before) {
+        Pairing::SLICED
+    } else {
+        Pairing::PLAIN
     }
 }
 
 /// How a calibration's pairs were run, in a word. A coordinator that says nothing does not tell them apart.
 pub(crate) fn pairing(found: &v1::Calibration) -> &str {
-    if found.pairing.is_empty() { PLAIN } else { &found.pairing }
+    if found.pairing.is_empty() { Pairing::PLAIN } else { &found.pairing }
 }
 
 /// The series of a calibration; none if this darwin does not know its metric.

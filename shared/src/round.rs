@@ -57,11 +57,16 @@ pub enum Pairing {
 }
 
 impl Pairing {
+    /// The word for both alive at once, for programs.
+    pub const SLICED: &str = "sliced";
+    /// The word for one after the other, for programs.
+    pub const PLAIN: &str = "plain";
+
     /// The word for it, for programs.
     pub const fn word(&self) -> &'static str {
         match self {
-            Self::Sliced { .. } => "sliced",
-            Self::Plain { .. } => "plain",
+            Self::Sliced { .. } => Self::SLICED,
+            Self::Plain { .. } => Self::PLAIN,
         }
     }
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use darwin_shared::cpu::CpuSet;
 use futures::FutureExt as _;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::locks::{CoreLocks, Taken};
 use super::marks::{self, LifeId};
-use crate::docker::{Daemon, EMPTY_LOOKS, LOOK_PAUSE};
+use crate::docker::{Daemon, EMPTY_LOOKS, until_empty};
 use crate::host::HostFs;
 
 /// Empty looks in a row by an agent that cannot ask the daemon, and so does not see a container before its processes: some
@@ -78,23 +78,19 @@ impl CoreLocks {
 /// too long.
 async fn sweep(life: LifeId, cpus: CpuSet, docker: Option<Arc<Daemon>>) -> bool {
     let enough = if docker.is_some() { EMPTY_LOOKS } else { EMPTY_LOOKS_ALONE };
-    let swept = async {
-        let mut empty = 0;
-        while empty < enough {
-            let is_empty = match &docker {
-                Some(docker) => match docker.remove_left(life, &cpus).await {
-                    Ok(removed) => removed == 0,
-                    Err(error) => {
-                        tracing::debug!(%error, "it is asked again");
-                        false
-                    }
-                },
-                None => nothing_runs(cpus.clone()).await,
-            };
-            empty = if is_empty { empty + 1 } else { 0 };
-            sleep(LOOK_PAUSE).await;
+    let (docker, cpus) = (docker.as_deref(), &cpus);
+    let swept = until_empty(enough, || async move {
+        match docker {
+            Some(docker) => match docker.remove_left(life, cpus).await {
+                Ok(removed) => removed == 0,
+                Err(error) => {
+                    tracing::debug!(%error, "it is asked again");
+                    false
+                }
+            },
+            None => nothing_runs(cpus.clone()).await,
         }
-    };
+    });
     timeout(SWEEP_BOUND, swept).await.is_ok()
 }
 

@@ -38,7 +38,7 @@ pub(super) const LABEL_LIFE: &str = "darwin.life";
 pub(super) const LABEL_CPUS: &str = "darwin.cpus";
 /// Between two looks for what an agent that died has left. A container that the daemon was just asked to start may appear
 /// late, so one empty look is not enough.
-pub(crate) const LOOK_PAUSE: Duration = Duration::from_millis(300);
+const LOOK_PAUSE: Duration = Duration::from_millis(300);
 /// Empty looks in a row after which nothing more is expected.
 pub(crate) const EMPTY_LOOKS: u32 = 3;
 /// The longest that one request may take; starts of containers on a busy box take seconds.
@@ -217,13 +217,14 @@ impl Daemon {
     /// Removes what the daemon was still starting for an earlier life of this agent when that died.
     async fn sweep_late(&self) {
         let label = self.own_label();
+        let (client, label, others) = (&self.client, label.as_str(), Which::NotOf(self.life));
         let swept = async {
-            let mut empty = 0;
-            while empty < EMPTY_LOOKS {
-                tokio::time::sleep(LOOK_PAUSE).await;
-                let removed = remove_labelled(&self.client, &label, Which::NotOf(self.life)).await;
-                empty = if matches!(removed, Ok(0)) { empty + 1 } else { 0 };
-            }
+            // Its start has just looked.
+            tokio::time::sleep(LOOK_PAUSE).await;
+            until_empty(EMPTY_LOOKS, || async move {
+                matches!(remove_labelled(client, label, others).await, Ok(0))
+            })
+            .await;
         };
         if timeout(CLEAN_BOUND, swept).await.is_err() {
             tracing::warn!(
@@ -265,6 +266,15 @@ impl Daemon {
 pub(super) async fn connect(socket: &str) -> Result<Docker, Error> {
     let client = Docker::connect_with_unix(socket, REQUEST_BOUND.as_secs(), API_DEFAULT_VERSION)?;
     client.negotiate_version().await
+}
+
+/// Looks until so many looks in a row have found nothing, with a pause after each.
+pub(crate) async fn until_empty<F: Future<Output = bool>>(looks: u32, mut finds_nothing: impl FnMut() -> F) {
+    let mut empty = 0;
+    while empty < looks {
+        empty = if finds_nothing().await { empty + 1 } else { 0 };
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
 }
 
 /// Which of the containers that bear a label.

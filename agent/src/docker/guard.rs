@@ -12,9 +12,9 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
-use super::daemon::{EMPTY_LOOKS, LABEL_LIFE, LOOK_PAUSE, Which, connect, remove_labelled};
+use super::daemon::{EMPTY_LOOKS, LABEL_LIFE, Which, connect, remove_labelled, until_empty};
 use crate::cores::{LifeId, forget_marks};
 
 /// The first argument that turns the agent's binary into a guard.
@@ -94,14 +94,10 @@ fn end_containers(socket: &str, life: LifeId) -> Result<(), String> {
 /// Removes containers of this life until none appears any more. A daemon that does not answer is asked again.
 async fn end_all(socket: &str, life: LifeId) {
     let label = format!("{LABEL_LIFE}={life}");
-    let mut empty = 0;
-    while empty < EMPTY_LOOKS {
-        let begun = Instant::now();
-        let removed = async { remove_labelled(&connect(socket).await?, &label, Which::All).await }.await;
-        empty = match removed {
-            Ok(0) => empty + 1,
-            Ok(_) | Err(_) => 0,
-        };
-        sleep(LOOK_PAUSE.saturating_sub(begun.elapsed())).await;
-    }
+    let label = label.as_str();
+    until_empty(EMPTY_LOOKS, || async move {
+        let removed = async { remove_labelled(&connect(socket).await?, label, Which::All).await }.await;
+        matches!(removed, Ok(0))
+    })
+    .await;
 }

@@ -20,7 +20,7 @@ mod output;
 mod processes;
 mod usage;
 
-pub(crate) use daemon::{Daemon, DaemonError, EMPTY_LOOKS, LOOK_PAUSE};
+pub(crate) use daemon::{Daemon, DaemonError, EMPTY_LOOKS, until_empty};
 pub(crate) use guard::{Guard, main_if_asked as guard_main_if_asked};
 pub(crate) use images::StagedImage;
 pub(crate) use life::{Place, Run};

@@ -129,7 +129,7 @@ pub(crate) async fn measure(bench: &Bench, round: u32, slot: &mut Slot) -> Round
         Work::Compare { .. } | Work::Measure { .. } => {
             let one = bench.limits.time_max.map_or(step_max, |most| most.min(step_max));
             // The two of a sliced pair have the core between them all the time.
-            if bench.may_be_sliced() { one.saturating_mul(2) } else { one }
+            if bench.sides.len() > 1 && bench.spec.may_be_sliced() { one.saturating_mul(2) } else { one }
         }
     };
     if let Err(why) = bench.placed.stand(slot.lease(), &bench.granted, &bench.spec, run_max).await {

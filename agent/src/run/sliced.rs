@@ -64,14 +64,6 @@ impl Bench {
         None
     }
 
-    /// Whether pairs may be sliced, as far as it is known before the first one.
-    pub(super) fn may_be_sliced(&self) -> bool {
-        self.sides.len() > 1
-            && self.spec.plan != PairPlan::Pairs
-            && self.spec.format != Format::Process
-            && self.sides.iter().all(|side| side.image.is_none())
-    }
-
     /// Whether the pair that is due may be sliced, and must be; none if it must not.
     fn settled(&self) -> Option<Settled> {
         match (self.pairing.get(), self.spec.plan) {

@@ -8,13 +8,14 @@ use darwin_gate::{Decision, Policy};
 use darwin_proto::v1;
 use darwin_shared::exit_code::ExitCode;
 use darwin_shared::report::{Report, visible};
+use darwin_shared::round::Pairing;
 use darwin_shared::spec::{JobSpec, MAX_BUDGET, Variant, Work};
 use darwin_shared::state::Outcome;
 use darwin_shared::units::format_change;
 use serde_json::{Value, json};
 
 use crate::args::MeasureArgs;
-use crate::calibrations::{PLAIN, fetch, pairing, percent, rounds_needed, series, spread};
+use crate::calibrations::{fetch, pairing, percent, rounds_needed, series, spread};
 use crate::failure::Failed;
 use crate::rehearsal::Rehearsal;
 use crate::session::Session;
@@ -115,7 +116,7 @@ impl Calibrated<'_> {
 
     /// How the job's pairs were run: all of them one way.
     fn pairing(&self) -> &str {
-        self.rows.first().map_or(PLAIN, pairing)
+        self.rows.first().map_or(Pairing::PLAIN, pairing)
     }
 
     fn human(&self, all: bool) -> String {

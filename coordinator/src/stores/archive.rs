@@ -22,9 +22,6 @@ pub(super) const PROBES_KEPT: u32 = 1_000;
 /// The most probes that one question gives.
 pub(super) const PROBES_MAX: u32 = 1_000;
 
-/// The word for how pairs were run of which nobody said it: one process after the other.
-pub(super) const PLAIN: &str = "plain";
-
 /// Why the archive cannot be read or written. Verdicts do not depend on it.
 #[derive(Debug, Error)]
 pub enum ArchiveError {
@@ -107,9 +104,9 @@ pub struct AaJob {
 }
 
 impl AaJob {
-    /// The word for how its pairs were run.
+    /// The word for how its pairs were run; where nobody said it, one process after the other.
     pub(super) fn pairing_word(&self) -> &'static str {
-        self.pairing.as_ref().map_or(PLAIN, Pairing::word)
+        self.pairing.as_ref().map_or(Pairing::PLAIN, Pairing::word)
     }
 }
 

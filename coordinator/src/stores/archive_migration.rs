@@ -1,9 +1,10 @@
 //! Archives of earlier versions: what they hold without a tier counts as `dev`, which promises nothing, and calibrations
 //! that do not say how their pairs were run count as of plain pairs.
 
+use darwin_shared::round::Pairing;
 use rusqlite::Connection;
 
-use super::archive::{ArchiveError, PLAIN};
+use super::archive::ArchiveError;
 use super::archive_calibrations;
 
 /// Gives an older archive the columns that it lacks. Does nothing to one that has them.
@@ -12,6 +13,7 @@ pub(super) fn migrate(connection: &Connection) -> Result<(), ArchiveError> {
         connection.execute_batch("ALTER TABLE invocation ADD COLUMN tier TEXT NOT NULL DEFAULT 'dev'")?;
     }
     if !has_column(connection, "calibration", "pairing")? {
+        let plain = Pairing::PLAIN;
         let tier = if has_column(connection, "calibration", "tier")? { "tier" } else { "'dev'" };
         // Tier and pairing are part of the key, and a key cannot be altered.
         connection.execute_batch(&format!(
@@ -20,7 +22,7 @@ pub(super) fn migrate(connection: &Connection) -> Result<(), ArchiveError> {
              {}
              INSERT INTO calibration (suite, agent, tier, pairing, bench, metric, gated, job, pairs, robust_sd, sd,
                  kurtosis, order_effect, lag_1, measured_unix_ms, fingerprint)
-             SELECT suite, agent, {tier}, '{PLAIN}', bench, metric, gated, job, pairs, robust_sd, sd,
+             SELECT suite, agent, {tier}, '{plain}', bench, metric, gated, job, pairs, robust_sd, sd,
                  kurtosis, order_effect, lag_1, measured_unix_ms, fingerprint FROM calibration_before;
              DROP TABLE calibration_before;
              COMMIT;",

@@ -398,6 +398,11 @@ impl JobSpec {
         }
     }
 
+    /// Whether the two processes of a pair may take turns, if the benches answer: neither a whole command nor a container can.
+    pub fn may_be_sliced(&self) -> bool {
+        self.plan != PairPlan::Pairs && self.format != Format::Process && !self.work.has_images()
+    }
+
     /// Checks all that can be checked without knowing a box; both client and coordinator do.
     pub fn check(&self) -> Result<(), SpecError> {
         for (what, step) in [
@@ -441,9 +446,7 @@ impl JobSpec {
         self.check_builds()?;
         self.policy.validate().map_err(|e| SpecError::Policy(e.to_string()))
     }
-}
 
-impl JobSpec {
     fn check_builds(&self) -> Result<(), SpecError> {
         let builds = self.builds();
         if builds == 1 {

@@ -7,6 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 use darwin_proto::v1::jobs_client::JobsClient;
 use darwin_proto::v1::verdicts_client::VerdictsClient;
 use darwin_proto::v1::{GetJobRequest, HistoryRequest};
+use darwin_shared::fleet::IsolationLevel;
+use darwin_shared::report::Isolation;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tonic::transport::Channel;
@@ -250,13 +252,13 @@ impl Drop for Restore<'_> {
 
 /// How a bench was isolated, shortly, from the agent's line about it.
 fn words(placement: &str) -> String {
-    let (level, facts) = placement.split_once(": ").unwrap_or((placement, ""));
-    let mut words = vec![if level.is_empty() { "not said" } else { level }];
-    let has = |wanted: &str| facts.split("; ").any(|fact| fact.starts_with(wanted));
+    let Some(isolation) = Isolation::read(placement) else { return "not said".to_owned() };
+    let mut words = vec![isolation.level.as_str()];
+    let has = |wanted: &str| isolation.facts().any(|fact| fact.starts_with(wanted));
     if has("shielded") {
         words.push("all else moved off");
     }
-    if has("SCHED_FIFO") && level != "fifo" {
+    if has("SCHED_FIFO") && isolation.level != IsolationLevel::Fifo {
         words.push("fifo");
     }
     words.join(", ")
