@@ -10,6 +10,8 @@
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
+# Where cargo puts what it builds.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 export CARGO_TERM_COLOR ?= auto
 
 help:
@@ -23,7 +25,7 @@ build: tools
 	$(CARGO) build --locked --release --bins
 
 demo: build
-	@target/release/darwin demo
+	@$(TARGET)/release/darwin demo
 
 test: tools
 	$(CARGO) build --locked --workspace --bins
@@ -31,20 +33,20 @@ test: tools
 
 gate-proof:
 	$(CARGO) build --locked --release -p darwin-proof
-	@target/release/gate-proof --write docs
+	@$(TARGET)/release/gate-proof --write docs
 
 gate-e2e: build
 	$(CARGO) build --locked --release -p darwin-tests --bins
-	@target/release/gate-e2e
+	@$(TARGET)/release/gate-e2e
 
 # CHAOS="--seed 7 --kills 50 --no-docker" passes flags on.
 chaos-agent:
 	$(CARGO) build --locked --workspace --bins
-	@target/debug/chaos-agent $(CHAOS)
+	@$(TARGET)/debug/chaos-agent $(CHAOS)
 
 bench: build
 	$(CARGO) build --locked --release -p darwin-tests --bins
-	@target/release/darwin-bench --write docs/performance.md
+	@$(TARGET)/release/darwin-bench --write docs/performance.md
 
 lint: tools
 	$(CARGO) fmt --all --check

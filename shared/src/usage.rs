@@ -22,6 +22,9 @@ pub struct Usage {
     pub minor_faults: u64,
     /// Page faults with I/O.
     pub major_faults: u64,
+    /// Time that the hypervisor ran something else on a CPU while it had that CPU, in nanoseconds.
+    #[serde(default)]
+    pub stolen_ns: Count,
     /// The most that its own cgroup held at once, in bytes: all its processes together, with what they read from and
     /// wrote to files.
     #[serde(default)]
@@ -154,6 +157,8 @@ pub enum Quantity {
     UserTime,
     /// The part of it in the kernel.
     SystemTime,
+    /// Time that the hypervisor took from it, on top.
+    StolenTime,
     /// Context switches that it asked for.
     VoluntarySwitches,
     /// Context switches that befell it.
@@ -176,12 +181,13 @@ pub enum Quantity {
 
 impl Quantity {
     /// All of them, in the order in which they are told.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::PeakMemory,
         Self::CgroupMemory,
         Self::CpuTime,
         Self::UserTime,
         Self::SystemTime,
+        Self::StolenTime,
         Self::VoluntarySwitches,
         Self::InvoluntarySwitches,
         Self::PageFaults,
@@ -201,6 +207,7 @@ impl Quantity {
             Self::CpuTime => "cpu_time",
             Self::UserTime => "user_time",
             Self::SystemTime => "system_time",
+            Self::StolenTime => "stolen_time",
             Self::VoluntarySwitches => "voluntary_switches",
             Self::InvoluntarySwitches => "involuntary_switches",
             Self::PageFaults => "page_faults",
@@ -226,6 +233,7 @@ impl Quantity {
             Self::CpuTime => "CPU time",
             Self::UserTime => "CPU time, user",
             Self::SystemTime => "CPU time, system",
+            Self::StolenTime => "time that the hypervisor took",
             Self::VoluntarySwitches => "voluntary switches",
             Self::InvoluntarySwitches => "involuntary switches",
             Self::PageFaults => "page faults",
@@ -242,7 +250,7 @@ impl Quantity {
     pub const fn unit(self) -> Unit {
         match self {
             Self::PeakMemory | Self::CgroupMemory => Unit::Bytes,
-            Self::CpuTime | Self::UserTime | Self::SystemTime => Unit::Nanoseconds,
+            Self::CpuTime | Self::UserTime | Self::SystemTime | Self::StolenTime => Unit::Nanoseconds,
             Self::VoluntarySwitches
             | Self::InvoluntarySwitches
             | Self::PageFaults
@@ -269,6 +277,7 @@ impl Quantity {
             Self::CgroupMemory
             | Self::UserTime
             | Self::SystemTime
+            | Self::StolenTime
             | Self::VoluntarySwitches
             | Self::InvoluntarySwitches
             | Self::MajorFaults
@@ -288,6 +297,7 @@ impl Usage {
             Quantity::CpuTime => Count::Known(self.user_ns.saturating_add(self.system_ns)),
             Quantity::UserTime => Count::Known(self.user_ns),
             Quantity::SystemTime => Count::Known(self.system_ns),
+            Quantity::StolenTime => self.stolen_ns,
             Quantity::VoluntarySwitches => Count::Known(self.voluntary_switches),
             Quantity::InvoluntarySwitches => Count::Known(self.involuntary_switches),
             Quantity::PageFaults => Count::Known(self.minor_faults.saturating_add(self.major_faults)),

@@ -24,9 +24,12 @@ const PAUSE_TIMES: u32 = 4;
 pub struct ShareLimit {
     /// In millionths of the round.
     pub share_ppm: u32,
-    /// Less than this is never too much: the kernel counts in ticks of 10 ms.
+    /// Less than this is never too much.
     pub least: Duration,
 }
+
+/// Below this a time that the kernel counted in ticks of 10 ms says nothing.
+const TICKS_LEAST: Duration = Duration::from_millis(20);
 
 /// A rate of events that a round may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +61,12 @@ pub struct VoidLimits {
     pub may_migrate: bool,
 }
 
-const fn share(share_ppm: u32, least_ms: u64) -> ShareLimit {
-    ShareLimit { share_ppm, least: Duration::from_millis(least_ms) }
+const fn share(share_ppm: u32, least: Duration) -> ShareLimit {
+    ShareLimit { share_ppm, least }
+}
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
 }
 
 const fn rate(per_second: u32, least: u64) -> RateLimit {
@@ -72,8 +79,8 @@ impl VoidLimits {
     pub const fn of(tier: Tier) -> Self {
         match tier {
             Tier::BareMetalIsolated => Self {
-                stolen: Some(share(1_000, 10)),
-                foreign: Some(share(10_000, 20)),
+                stolen: Some(share(1_000, Duration::from_micros(100))),
+                foreign: Some(share(10_000, ms(20))),
                 interrupts: Some(rate(1, 1)),
                 switches: Some(rate(10, 10)),
                 throttlings: Some(0),
@@ -82,8 +89,8 @@ impl VoidLimits {
                 may_migrate: false,
             },
             Tier::Shielded => Self {
-                stolen: Some(share(10_000, 20)),
-                foreign: Some(share(50_000, 30)),
+                stolen: Some(share(10_000, Duration::from_micros(500))),
+                foreign: Some(share(50_000, ms(30))),
                 interrupts: Some(rate(100, 50)),
                 switches: None,
                 throttlings: Some(0),
@@ -92,8 +99,8 @@ impl VoidLimits {
                 may_migrate: false,
             },
             Tier::Dev => Self {
-                stolen: Some(share(100_000, 50)),
-                foreign: Some(share(250_000, 50)),
+                stolen: Some(share(100_000, ms(50))),
+                foreign: Some(share(250_000, ms(50))),
                 interrupts: None,
                 switches: None,
                 throttlings: None,
@@ -128,8 +135,10 @@ pub struct Counted {
     pub wall: Duration,
     /// Time that all leased CPUs and their idle siblings were busy.
     pub busy: Option<Duration>,
-    /// Time that the hypervisor took from the leased CPUs.
+    /// Time that the hypervisor took from the leased CPUs, in ticks.
     pub stolen: Option<Duration>,
+    /// Time that it took from the bench's processes while they had a CPU, to the microsecond.
+    pub stolen_from_bench: Option<Duration>,
     /// CPU time that the bench's processes used themselves.
     pub own: Duration,
     /// Device interrupts on the leased CPUs.
@@ -154,7 +163,10 @@ pub fn causes(limits: &VoidLimits, counted: &Counted) -> Vec<VoidCause> {
         |count: Option<u64>, most: Option<u64>| count.filter(|count| most.is_some_and(|most| *count > most));
     let foreign = counted.busy.map(|busy| busy.saturating_sub(counted.own));
     let causes = [
-        share(counted.stolen, limits.stolen).map(|share_ppm| VoidCause::Stolen { share_ppm }),
+        limits
+            .stolen
+            .and_then(|limit| stolen(counted, limit))
+            .map(|share_ppm| VoidCause::Stolen { share_ppm }),
         share(foreign, limits.foreign).map(|share_ppm| VoidCause::Foreign { share_ppm }),
         more(counted.throttlings, limits.throttlings).map(|times| VoidCause::Throttled { times }),
         rate(counted.interrupts, limits.interrupts).map(|interrupts| VoidCause::Interrupts { interrupts }),
@@ -164,6 +176,18 @@ pub fn causes(limits: &VoidLimits, counted: &Counted) -> Vec<VoidCause> {
         rate(Some(counted.switches), limits.switches).map(|switches| VoidCause::Switched { switches }),
     ];
     causes.into_iter().flatten().collect()
+}
+
+/// The share that the hypervisor took, in millionths, if it is over the limit: of the time for which the bench should have
+/// had a CPU, or, where that was not counted, of the round.
+fn stolen(counted: &Counted, limit: ShareLimit) -> Option<u32> {
+    let Some(from_bench) = counted.stolen_from_bench else {
+        let limit = ShareLimit { least: limit.least.max(TICKS_LEAST), ..limit };
+        return over_share(counted.stolen?, counted.wall, limit);
+    };
+    // CPU time of children that nobody waited for looks stolen: it cannot be more than was taken from the CPUs.
+    let taken = counted.stolen.map_or(from_bench, |taken| from_bench.min(taken.saturating_add(TICKS_LEAST)));
+    over_share(taken, counted.own.saturating_add(taken), limit)
 }
 
 /// The share, in millionths, if it is over the limit.
@@ -230,10 +254,6 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    const fn ms(ms: u64) -> Duration {
-        Duration::from_millis(ms)
-    }
-
     /// A bench that had its core for itself for a second.
     fn clean() -> Counted {
         Counted {
@@ -296,6 +316,32 @@ mod tests {
     }
 
     #[test]
+    fn what_was_taken_from_the_bench_itself_counts_in_rounds_of_any_length() {
+        let short = |taken_us| Counted {
+            wall: ms(18),
+            own: ms(12),
+            stolen_from_bench: Some(Duration::from_micros(taken_us)),
+            ..Counted::default()
+        };
+        let limits = VoidLimits {
+            stolen: Some(share(50_000, Duration::from_micros(500))),
+            ..VoidLimits::of(Tier::Dev)
+        };
+        assert_eq!(causes(&limits, &short(400)), []);
+        assert_eq!(causes(&limits, &short(600)), [], "5% of 12 ms and what was taken, not of the round");
+        assert_eq!(causes(&limits, &short(3_000)), [VoidCause::Stolen { share_ppm: 200_000 }]);
+        assert_eq!(names(Tier::Dev, short(3_000)), [""; 0], "below its least time");
+        assert_eq!(names(Tier::Shielded, short(600)), ["stolen"]);
+        // What the CPUs did not lose was not stolen, whatever it is.
+        let uncharged = Counted { stolen: Some(ms(0)), stolen_from_bench: Some(SECOND), ..clean() };
+        assert_eq!(names(Tier::Dev, uncharged), [""; 0]);
+        let stolen = Counted { stolen: Some(ms(500)), ..uncharged };
+        assert_eq!(names(Tier::Dev, stolen), ["stolen"]);
+        // By ticks alone nothing is said of two of them.
+        assert_eq!(names(Tier::BareMetalIsolated, Counted { stolen: Some(ms(10)), ..clean() }), [""; 0]);
+    }
+
+    #[test]
     fn the_gravest_cause_comes_first_and_says_how_bad_it_was() {
         let counted =
             Counted { own: Duration::from_millis(590), interrupts: Some(300), switches: 40, ..clean() };
@@ -312,6 +358,7 @@ mod tests {
             wall: SECOND,
             busy: Some(SECOND),
             stolen: Some(SECOND),
+            stolen_from_bench: Some(SECOND),
             own: Duration::ZERO,
             interrupts: Some(9999),
             throttlings: Some(9),

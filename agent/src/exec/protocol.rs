@@ -75,6 +75,8 @@ pub struct Launch {
     pub fixed_layout: bool,
     /// No transparent huge pages.
     pub no_huge_pages: bool,
+    /// Whether to count what the hypervisor takes from it.
+    pub count_stolen: bool,
     /// The user that it runs as; none is the agent's own.
     pub user: Option<RunAs>,
     /// What it may use, and for how long.
@@ -97,6 +99,7 @@ impl Launch {
             held: false,
             fixed_layout: false,
             no_huge_pages: false,
+            count_stolen: false,
             user: None,
             limits: LaunchLimits::default(),
             confine: Confine::default(),

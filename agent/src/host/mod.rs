@@ -10,7 +10,9 @@ mod task_stat;
 mod topology;
 
 pub use fs::{HostFs, ReadError};
-pub use sensor::{Depth, Scope, Sensor, SensorLimits, SensorPolicy, names as check_names, required_by};
+pub use sensor::{
+    Depth, Scope, Sensor, SensorLimits, SensorPolicy, is_virtual_machine, names as check_names, required_by,
+};
 pub use stat::{CpuTimes, StatError, StatSample, Throttled, throttle_count, uptime_s};
 pub use task_stat::TaskStat;
 pub use topology::{HostTopologyError, read_topology};

@@ -66,6 +66,7 @@ pub fn together(a: Usage, b: Usage) -> Usage {
         minor_faults: a.minor_faults.saturating_add(b.minor_faults),
         major_faults: a.major_faults.saturating_add(b.major_faults),
         // Of the launch, not of one of its processes.
+        stolen_ns: a.stolen_ns,
         cgroup_peak_bytes: a.cgroup_peak_bytes,
         counters: a.counters,
     }

@@ -138,6 +138,7 @@ impl Prober {
                 placed: &bench.placed,
             }),
             fifo: bench.placed.fifo(),
+            count_stolen: false,
             // With the pauses between slices.
             timeout: length.saturating_mul(2).saturating_add(BESIDE),
             limits: &limits,

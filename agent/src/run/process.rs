@@ -105,6 +105,8 @@ pub(crate) struct Process<'a> {
     /// Where; none leaves it on the launcher's CPUs.
     pub(crate) placing: Option<Placing<'a>>,
     pub(crate) fifo: bool,
+    /// Whether to count what the hypervisor takes from it.
+    pub(crate) count_stolen: bool,
     pub(crate) timeout: Duration,
     pub(crate) limits: &'a BenchLimits,
     pub(crate) stage: Stage,
@@ -272,6 +274,7 @@ impl Process<'_> {
             launch.fixed_layout = placing.layout == Layout::Fixed;
             launch.no_huge_pages = placing.no_huge_pages();
         }
+        launch.count_stolen = self.count_stolen;
         launch.fifo_priority = self.fifo.then_some(FIFO_PRIORITY);
         launch.limits = LaunchLimits {
             deadline: self.limits.time_max.map_or(self.timeout, |most| most.min(self.timeout)),

@@ -256,6 +256,7 @@ impl Bench {
                 placed: &self.placed,
             }),
             fifo: self.placed.fifo(),
+            count_stolen: self.watch.counts_stolen(),
             timeout: step.timeout,
             limits: &self.limits,
             stage: Stage::Run,

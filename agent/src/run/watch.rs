@@ -36,6 +36,8 @@ pub(crate) struct Watch {
     tick: Duration,
     /// Whether there is anything to compare with, or a result that others read.
     is_worth_it: bool,
+    /// Whether somebody can take the box's CPUs from it.
+    is_virtual: bool,
     known: Mutex<Known>,
 }
 
@@ -68,7 +70,7 @@ struct Sample {
 }
 
 impl Watch {
-    pub(crate) fn new(mut limits: VoidLimits, granted: &Granted, spec: &JobSpec) -> Self {
+    pub(crate) fn new(mut limits: VoidLimits, granted: &Granted, spec: &JobSpec, is_virtual: bool) -> Self {
         if spec.work.has_images() {
             // Around each container the daemon works too, some of it on these CPUs, while no bench is timed.
             limits.forgive("foreign");
@@ -81,8 +83,14 @@ impl Watch {
             claimed: granted.cpus.union(&granted.siblings_idle),
             tick: tick(),
             is_worth_it,
+            is_virtual,
             known: Mutex::new(Known::default()),
         }
+    }
+
+    /// Whether it is counted for each process what the hypervisor takes from it.
+    pub(crate) const fn counts_stolen(&self) -> bool {
+        self.is_worth_it && self.is_virtual && self.limits.stolen.is_some()
     }
 
     /// Reads the counters before a round.
@@ -103,11 +111,15 @@ impl Watch {
         let round = before.at.elapsed();
         let known = self.known();
         let mut counted = Counted { wall: round, astray_on, ..Counted::default() };
+        // Of all its processes, or it says too little.
+        let mut stolen_ns = self.counts_stolen().then_some(0u64);
         for usage in used {
+            stolen_ns = stolen_ns.zip(usage.stolen_ns.known()).map(|(sum, more)| sum.saturating_add(more));
             counted.own += Duration::from_nanos(usage.user_ns.saturating_add(usage.system_ns));
             counted.switches = counted.switches.saturating_add(usage.involuntary_switches);
             counted.major_faults = counted.major_faults.saturating_add(usage.major_faults);
         }
+        counted.stolen_from_bench = stolen_ns.map(Duration::from_nanos);
         if let Some(earlier) = before.sample
             && let Some(later) = self.sample(known).await
         {

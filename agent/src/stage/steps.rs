@@ -40,6 +40,7 @@ impl SideStaging<'_> {
             attempt: self.job.attempt,
             placing: None,
             fifo: false,
+            count_stolen: false,
             timeout: step.timeout,
             limits: &self.job.limits,
             stage,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use darwin_agent::exec::{Confine, EndStatus, LauncherConfig};
-use darwin_agent::host::HostFs;
+use darwin_agent::host::{HostFs, StatSample};
 use darwin_agent::measure::CountSource;
 use darwin_shared::usage::{Count, Counters, Uncounted};
 
@@ -137,6 +137,59 @@ async fn counters_see_the_whole_tree_from_exec_on() {
     let killed = bench.run(&hanging).await.ended;
     assert_eq!(killed.status, EndStatus::TimedOut);
     assert!(counted(killed).is_some(), "{killed:?}");
+    bench.stop().await;
+}
+
+/// What the hypervisor takes cannot be had at will. What is not charged can: the CPU time of a child that the kernel buries
+/// by itself, for its parent ignores its end.
+#[tokio::test]
+async fn time_on_a_cpu_that_is_not_charged_is_told_apart() {
+    const BUSY: &str = "import time\nwhile time.process_time() < 0.4: pass";
+    let mut bench = Bench::start(&config("stolen")).await;
+    let mut counted = async |script: String| {
+        let mut launch = python(&script);
+        launch.count_stolen = true;
+        let before = StatSample::read(&HostFs::default()).unwrap();
+        let ended = bench.run(&launch).await.ended;
+        assert_eq!(ended.status, EndStatus::Exit(0), "{ended:?}");
+        let all = "0-1023".parse().unwrap();
+        // In ticks of 10 ms, of all CPUs.
+        let taken =
+            StatSample::read(&HostFs::default()).unwrap().since(&before, &all).steal_ticks * 10_000_000;
+        println!(
+            "{:?} not charged of {} ns used; the box lost {taken} ns",
+            ended.usage.stolen_ns, ended.usage.user_ns
+        );
+        ended
+            .usage
+            .stolen_ns
+            .known()
+            .map(|stolen| (Duration::from_nanos(stolen), Duration::from_nanos(taken)))
+    };
+    let slack = Duration::from_millis(100);
+    let child = format!("subprocess.Popen(['python3', '-c', '''{BUSY}'''])");
+    let Some((alone, taken)) = counted(BUSY.to_owned()).await else {
+        println!("not run: the kernel gives no task clock");
+        return bench.stop().await;
+    };
+    assert!(alone < taken + slack, "{alone:?} of a process alone");
+    // Children, and time off the CPU, are neither.
+    let waits =
+        format!("import subprocess, time\na = {child}\nb = {child}\na.wait(), b.wait()\ntime.sleep(0.3)");
+    let (waited, taken) = counted(waits).await.unwrap();
+    assert!(waited < taken + slack, "{waited:?} of children that were waited for");
+    let ignores = format!(
+        "import os, signal, subprocess\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n{child}\n\
+         try: os.wait()\nexcept ChildProcessError: pass"
+    );
+    let (unburied, taken) = counted(ignores).await.unwrap();
+    assert!(
+        unburied > Duration::from_millis(350) && unburied < taken + slack + Duration::from_millis(500),
+        "{unburied:?}"
+    );
+    // Without being asked nobody counts.
+    let unasked = bench.run(&python("pass")).await.ended.usage.stolen_ns;
+    assert_eq!(unasked, Count::Unknown(Uncounted::NotTold));
     bench.stop().await;
 }
 

@@ -16,6 +16,7 @@ impl From<v1::Usage> for Usage {
             involuntary_switches: usage.involuntary_switches,
             minor_faults: usage.minor_faults,
             major_faults: usage.major_faults,
+            stolen_ns: count(usage.stolen_ns),
             cgroup_peak_bytes: count(usage.cgroup_peak_bytes),
             counters: usage.counters.map(Counters::from).unwrap_or_default(),
         }
@@ -32,6 +33,7 @@ impl From<Usage> for v1::Usage {
             involuntary_switches: usage.involuntary_switches,
             minor_faults: usage.minor_faults,
             major_faults: usage.major_faults,
+            stolen_ns: Some(usage.stolen_ns.into()),
             cgroup_peak_bytes: Some(usage.cgroup_peak_bytes.into()),
             counters: Some(usage.counters.into()),
         }

@@ -101,7 +101,7 @@ pub(crate) fn observation() -> impl Strategy<Value = Observation> {
 }
 
 pub(crate) fn usage() -> impl Strategy<Value = Usage> {
-    (any::<[u64; 7]>(), [count(), count(), count(), count(), count(), count()]).prop_map(|(times, counts)| {
+    (any::<[u64; 7]>(), [(); 7].map(|()| count())).prop_map(|(times, counts)| {
         let [
             user_ns,
             system_ns,
@@ -111,7 +111,15 @@ pub(crate) fn usage() -> impl Strategy<Value = Usage> {
             minor_faults,
             major_faults,
         ] = times;
-        let [cgroup_peak_bytes, instructions, cycles, cache_references, cache_misses, branch_misses] = counts;
+        let [
+            stolen_ns,
+            cgroup_peak_bytes,
+            instructions,
+            cycles,
+            cache_references,
+            cache_misses,
+            branch_misses,
+        ] = counts;
         let counters = Counters { instructions, cycles, cache_references, cache_misses, branch_misses };
         Usage {
             user_ns,
@@ -121,6 +129,7 @@ pub(crate) fn usage() -> impl Strategy<Value = Usage> {
             involuntary_switches,
             minor_faults,
             major_faults,
+            stolen_ns,
             cgroup_peak_bytes,
             counters,
         }

@@ -56,6 +56,7 @@ fn used(arm: Arm, more: u64) -> Used {
         involuntary_switches: more,
         minor_faults: 14_203,
         major_faults: 0,
+        stolen_ns: Count::Known(1_200_000 * more),
         cgroup_peak_bytes: Count::Unknown(Uncounted::NoCgroup),
         counters: Counters::unknown(Uncounted::NoCounter),
     };

@@ -11,10 +11,11 @@ use darwin_shared::usage::{Count, Counters, Uncounted};
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{Signal, kill};
+use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
-use super::super::sys::{events_of, open_counter, read_counter};
-use crate::measure::{CountSource, Each, Event, Shown, meaning};
+use super::super::sys::{events_of, open_counter, open_task_clock, read_counter};
+use crate::measure::{CountSource, Each, Event, Shown, meaning, nanoseconds};
 
 /// The counters that this box has.
 #[derive(Debug)]
@@ -38,26 +39,26 @@ impl Meter {
     }
 
     /// What the child of the next launch waits on; none if there is nothing to count, or no way to hold it.
-    pub(super) fn hold(&self) -> Option<Hold> {
+    pub(super) fn hold(&self, count_stolen: bool) -> Option<Hold> {
         let Each { instructions, cycles, cache_references, cache_misses, branch_misses } = &self.events;
         let any = [instructions, cycles, cache_references, cache_misses, branch_misses];
-        if any.iter().all(|event| event.is_err()) {
+        if !count_stolen && any.iter().all(|event| event.is_err()) {
             return None;
         }
         EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC).ok().map(Hold)
     }
 
     /// Opens the counters for the child that waits, and lets it go on.
-    pub(super) fn start(&self, hold: Option<Hold>, child: Pid) -> Counting {
+    pub(super) fn start(&self, hold: Option<Hold>, child: Pid, count_stolen: bool) -> Counting {
         let Some(Hold(hold)) = hold else {
-            return Counting(
-                self.events.as_ref().map(|event| Err(event.err().unwrap_or(Uncounted::Refused))),
-            );
+            let counters = self.events.as_ref().map(|event| Err(event.err().unwrap_or(Uncounted::Refused)));
+            return Counting { counters, stolen: Err(Uncounted::NotTold) };
         };
         let open = |event: &Result<Event, Uncounted>| {
             event.and_then(|event| open_counter(event, child.as_raw()).map_err(|error| reason(&error)))
         };
-        let counting = Counting(self.events.as_ref().map(open));
+        let stolen = if count_stolen { StolenClock::start(child) } else { Err(Uncounted::NotTold) };
+        let counting = Counting { counters: self.events.as_ref().map(open), stolen };
         if hold.write(1).is_err() {
             // It would wait for ever. That it was killed shows at its end.
             let _ = kill(child, Signal::SIGKILL);
@@ -83,9 +84,18 @@ impl Hold {
 
 /// The counters of a launch.
 #[derive(Debug)]
-pub(super) struct Counting(Each<Result<OwnedFd, Uncounted>>);
+pub(super) struct Counting {
+    counters: Each<Result<OwnedFd, Uncounted>>,
+    stolen: Result<StolenClock, Uncounted>,
+}
 
 impl Counting {
+    /// What the hypervisor took from the launch, which used so much CPU time, once everything of it has ended.
+    pub(super) fn stolen_ns(&self, used_ns: u64) -> Count {
+        let stolen = self.stolen.as_ref().map_err(|why| *why).and_then(|clock| clock.stolen_ns(used_ns));
+        stolen.map_or_else(Count::Unknown, Count::Known)
+    }
+
     /// What they show once everything of the launch has ended.
     pub(super) fn read(&self) -> Counters {
         let count = |counter: &Result<OwnedFd, Uncounted>| match counter {
@@ -94,7 +104,33 @@ impl Counting {
             }
             Err(why) => Count::Unknown(*why),
         };
-        self.0.as_ref().map(count).into()
+        self.counters.as_ref().map(count).into()
+    }
+}
+
+/// Tells what the hypervisor took: the kernel does not charge a process for it, and the task clock runs on meanwhile. Where
+/// the kernel does not charge interrupts either (`CONFIG_IRQ_TIME_ACCOUNTING`), they count as well.
+#[derive(Debug)]
+struct StolenClock {
+    clock: OwnedFd,
+    /// The CPU time that the process had when the clock began.
+    before_ns: u64,
+}
+
+impl StolenClock {
+    fn start(child: Pid) -> Result<Self, Uncounted> {
+        let of_child = clock_getcpuclockid(child).map_err(meaning)?;
+        let before = clock_gettime(of_child).map_err(meaning)?;
+        let clock = open_task_clock(child.as_raw()).map_err(|error| reason(&error))?;
+        Ok(Self { clock, before_ns: nanoseconds(before.into()) })
+    }
+
+    fn stolen_ns(&self, used_ns: u64) -> Result<u64, Uncounted> {
+        let shown = read_counter(self.clock.as_fd()).map_err(|error| reason(&error))?;
+        match shown.count() {
+            Count::Known(had_ns) => Ok(had_ns.saturating_sub(used_ns.saturating_sub(self.before_ns))),
+            Count::Unknown(why) => Err(why),
+        }
     }
 }
 

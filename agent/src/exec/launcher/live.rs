@@ -128,7 +128,7 @@ fn fork<'a>(
     let gate = launch.held.then(|| pipe2(OFlag::O_CLOEXEC)).transpose()?;
     let [stdout, stderr] = outputs.map(AsRawFd::as_raw_fd);
     let fds = joins.fds();
-    let hold = wires.meter.hold();
+    let hold = wires.meter.hold(launch.count_stolen);
     let memory_peak = slot.memory_dir(joins.took).and_then(MemoryPeak::set_back);
     let passed: Vec<RawFd> = passed.iter().map(AsRawFd::as_raw_fd).collect();
     let with_leaf;
@@ -170,7 +170,7 @@ fn fork<'a>(
         forked => forked?,
     };
     let main = Pid::from_raw(main);
-    let counting = wires.meter.start(hold, main);
+    let counting = wires.meter.start(hold, main, launch.count_stolen);
     let took = Took { affinity: launch.cpus.is_some(), ..joins.took };
     Ok(Live {
         launch,
@@ -382,7 +382,9 @@ impl Live<'_> {
     /// What all of it used, once all of it has ended.
     fn used(&mut self) -> Usage {
         let no_cgroup = Count::Unknown(Uncounted::NoCgroup);
+        let cpu_ns = self.usage.user_ns.saturating_add(self.usage.system_ns);
         Usage {
+            stolen_ns: self.counting.stolen_ns(cpu_ns),
             cgroup_peak_bytes: self.memory_peak.as_mut().map_or(no_cgroup, MemoryPeak::read),
             counters: self.counting.read(),
             ..self.usage

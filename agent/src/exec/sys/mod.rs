@@ -11,7 +11,7 @@ mod child;
 mod perf;
 
 pub(super) use child::{ChildPlan, Cstrings, ReportedError};
-pub(super) use perf::{events_of, open_counter, read_counter};
+pub(super) use perf::{events_of, open_counter, open_task_clock, read_counter};
 
 use std::io;
 use std::mem;

@@ -39,6 +39,18 @@ pub(in super::super) fn events_of(source: CountSource) -> Each<Event> {
 /// Opens a counter for a process that has not become its program yet (0 is the caller): it begins to count at exec, on
 /// whatever CPU the process and those that it starts are.
 pub(in super::super) fn open_counter(event: Event, pid: i32) -> io::Result<OwnedFd> {
+    open(event, pid, true)
+}
+
+/// Opens a clock that runs from now on while a process, or one that it starts, has a CPU: also while the hypervisor runs
+/// something else on that CPU, which the process is not charged for.
+pub(in super::super) fn open_task_clock(pid: i32) -> io::Result<OwnedFd> {
+    let kind = bindings::PERF_TYPE_SOFTWARE;
+    // A clock leaves nothing out; to ask for less is allowed on more boxes.
+    open(Event { kind, config: bindings::PERF_COUNT_SW_TASK_CLOCK.into(), user_only: true }, pid, false)
+}
+
+fn open(event: Event, pid: i32, from_exec_on: bool) -> io::Result<OwnedFd> {
     let mut attributes = bindings::perf_event_attr {
         type_: event.kind,
         size: u32::try_from(size_of::<bindings::perf_event_attr>()).map_err(io::Error::other)?,
@@ -48,8 +60,8 @@ pub(in super::super) fn open_counter(event: Event, pid: i32) -> io::Result<Owned
         ),
         ..bindings::perf_event_attr::default()
     };
-    attributes.set_disabled(1);
-    attributes.set_enable_on_exec(1);
+    attributes.set_disabled(from_exec_on.into());
+    attributes.set_enable_on_exec(from_exec_on.into());
     attributes.set_inherit(1);
     attributes.set_exclude_hv(1);
     attributes.set_exclude_kernel(event.user_only.into());

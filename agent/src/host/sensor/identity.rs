@@ -4,7 +4,7 @@ use darwin_shared::ids::Digest;
 
 use super::check::{Check, Found, Lasting, Look, When, listed, or_unknown, tolerated};
 use super::tasks::processes;
-use crate::host::fs::ReadError;
+use crate::host::fs::{HostFs, ReadError};
 
 /// The first CPU's entry is within this; the whole file grows with the number of CPUs and is slow to make.
 pub(super) const FIRST_CPU_BYTES: u64 = 8 << 10;
@@ -109,9 +109,7 @@ fn virtual_machine(look: &Look<'_>) -> Found {
 
 /// The hypervisor's name where there is one.
 fn hypervisor(look: &Look<'_>) -> Result<Option<String>, ReadError> {
-    if let Ok(kind) = look.host.read("/sys/hypervisor/type")
-        && !kind.is_empty()
-    {
+    if let Some(kind) = hypervisor_type(look.host) {
         return Ok(Some(kind));
     }
     let virtual_machine = is_virtual(&look.host.read_head("/proc/cpuinfo", FIRST_CPU_BYTES)?);
@@ -119,6 +117,17 @@ fn hypervisor(look: &Look<'_>) -> Result<Option<String>, ReadError> {
         .text("/sys/class/dmi/id/sys_vendor")
         .unwrap_or_else(|_| "of a kind that it does not tell".into());
     Ok(virtual_machine.then_some(vendor))
+}
+
+/// What a hypervisor that tells says of its kind.
+fn hypervisor_type(host: &HostFs) -> Option<String> {
+    host.read("/sys/hypervisor/type").ok().filter(|kind| !kind.is_empty())
+}
+
+/// Whether the box is a virtual machine, whose CPUs somebody can take from it; not where that cannot be read.
+pub fn is_virtual_machine(host: &HostFs) -> bool {
+    let cpuinfo = host.read_head("/proc/cpuinfo", FIRST_CPU_BYTES);
+    hypervisor_type(host).is_some() || cpuinfo.is_ok_and(|cpuinfo| is_virtual(&cpuinfo))
 }
 
 /// Whether a CPU's entry in `/proc/cpuinfo` is that of a virtual one.
@@ -160,4 +169,19 @@ fn beside(look: &Look<'_>, wanted: impl Fn(&str) -> bool) -> Result<(Vec<String>
     let all = processes(look)?;
     let seen = all.iter().filter(|process| wanted(&process.name));
     Ok((seen.map(|process| format!("{} (process {})", process.name, process.pid)).collect(), all.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_virtual_machine_is_known_by_its_cpu() {
+        let is_virtual = |tree: &str| {
+            let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/trees").join(tree);
+            is_virtual_machine(&HostFs::new(root))
+        };
+        assert!(is_virtual("cloud-vm"));
+        assert!(!is_virtual("intel-2s") && !is_virtual("epyc") && !is_virtual("no-such-box"));
+    }
 }

@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use darwin_shared::cpu::CpuSet;
 use darwin_shared::fleet::{SensorReport, Tier};
 
+pub use self::identity::is_virtual_machine;
 pub use self::limits::SensorLimits;
 pub use self::policy::{SensorPolicy, required_by};
 pub use self::scope::Scope;

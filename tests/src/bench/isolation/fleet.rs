@@ -1,4 +1,5 @@
-//! Two agents of one box: one that leaves it as it is, and one that moves everything else off the leased core.
+//! Agents of one box: one that leaves it as it is, one that also makes rounds void of which the hypervisor took a part, and one
+//! that moves everything else off the leased core.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -18,12 +19,15 @@ use crate::{Daemon, Finished, World};
 const PROJECT: &str = "isolation";
 /// The agent's word for a job that it cannot isolate as well as it must.
 const REFUSED: &str = "isolation is required";
+/// Its word for a job that came to nothing because its rounds were void again and again.
+const RESTLESS: &str = "did not come to rest";
 /// The agent's word for what it could not put back.
 const STUCK: &str = "cannot be put back";
 /// The cpuset that everything is moved into, where the box is shielded.
 const SHIELD: &str = "/sys/fs/cgroup/cpuset/darwin-housekeeping";
 /// The agents' names and pools.
 const OPEN: &str = "open";
+const WATCHFUL: &str = "watchful";
 const SHIELDED: &str = "shielded";
 
 /// How a bench is isolated.
@@ -35,6 +39,8 @@ pub(super) enum Way {
     Cpuset,
     /// That, and no ordinary task before it.
     CpusetFifo,
+    /// That, and rounds of which the hypervisor took more than a twentieth are measured again.
+    CpusetFifoWatched,
     /// All other tasks are moved off its core.
     Shield,
     /// That, and no ordinary task before it.
@@ -42,26 +48,42 @@ pub(super) enum Way {
 }
 
 impl Way {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Affinity, Self::Cpuset, Self::CpusetFifo, Self::Shield, Self::ShieldFifo];
+    pub(super) const ALL: [Self; 6] = [
+        Self::Affinity,
+        Self::Cpuset,
+        Self::CpusetFifo,
+        Self::CpusetFifoWatched,
+        Self::Shield,
+        Self::ShieldFifo,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::Affinity => "affinity",
             Self::Cpuset => "cpuset",
             Self::CpusetFifo => "cpuset-fifo",
+            Self::CpusetFifoWatched => "cpuset-fifo-watched",
             Self::Shield => "shield",
             Self::ShieldFifo => "shield-fifo",
         }
     }
 
     pub(super) fn is_fifo(self) -> bool {
-        matches!(self, Self::CpusetFifo | Self::ShieldFifo)
+        matches!(self, Self::CpusetFifo | Self::CpusetFifoWatched | Self::ShieldFifo)
     }
 
     /// Whether every other task of the box is moved meanwhile.
     pub(super) fn shields(self) -> bool {
         matches!(self, Self::Shield | Self::ShieldFifo)
+    }
+
+    /// The pool of the agent that measures in this way.
+    fn pool(self) -> &'static str {
+        match self {
+            Self::Affinity | Self::Cpuset | Self::CpusetFifo => OPEN,
+            Self::CpusetFifoWatched => WATCHFUL,
+            Self::Shield | Self::ShieldFifo => SHIELDED,
+        }
     }
 
     /// The suite of a bench in this way.
@@ -77,7 +99,7 @@ impl Way {
     /// The suite in `darwin.toml`; `run` is a command in its words.
     pub(super) fn to_toml(self, bench: &str, run: &str, format: &str, timeout: &str) -> String {
         let suite = self.suite(bench);
-        let pool = if self.shields() { SHIELDED } else { OPEN };
+        let pool = self.pool();
         let isolation = if self == Self::Affinity { "none" } else { "required" };
         let scheduler = if self.is_fifo() { "fifo" } else { "other" };
         format!(
@@ -96,6 +118,10 @@ pub(super) struct Done {
     pub(super) job: String,
     /// How its bench was isolated, as the agent read it back.
     pub(super) words: String,
+    /// How many rounds were measured: fewer than were asked for where too many were void.
+    pub(super) rounds: u32,
+    /// How many were void.
+    pub(super) voids: u64,
 }
 
 /// The agents, and the folder whose suites they run. The fields are dropped in this order.
@@ -107,13 +133,14 @@ pub(super) struct Fleet<'a> {
     runtime: Runtime,
     channel: Channel,
     open: Daemon,
+    _watchful: Daemon,
     shielded: Daemon,
     _restore: Restore<'a>,
     _coordinator: Daemon,
 }
 
 impl<'a> Fleet<'a> {
-    /// Starts a coordinator and both agents. `shields` says whether the one that shields the box is used.
+    /// Starts a coordinator and the agents. `shields` says whether the one that shields the box is used.
     pub(super) fn start(world: &'a World, shields: bool) -> Result<Self> {
         ensure!(
             !shields || !Path::new(SHIELD).exists(),
@@ -121,16 +148,19 @@ impl<'a> Fleet<'a> {
         );
         let coordinator = world.coordinator(&[])?;
         let restore = Restore(world);
-        let start = |id: &str, tune: &str| -> Result<Daemon> {
+        let start = |id: &str, more: &str| -> Result<Daemon> {
             let config = world.folder().join(format!("{id}.toml"));
-            // The loops would make every round void.
-            let text = format!("pool = '{id}'\n[void]\nforgive = ['foreign', 'stolen']\n{tune}");
+            let text = format!("pool = '{id}'\n[void]\n{more}");
             std::fs::write(&config, text)?;
             world.agent(id, &["--config", &config.display().to_string()])
         };
-        let open = start(OPEN, "")?;
+        // The loops would make every round void.
+        let open = start(OPEN, "forgive = ['foreign', 'stolen']\n")?;
+        let watchful =
+            start(WATCHFUL, "forgive = ['foreign']\nstolen_percent = 5.0\nstolen_least = '500us'\n")?;
         // The shield ends with each job, so that the other ways never stand behind it.
-        let shielded = start(SHIELDED, "[tune]\nshield = true\nkeep = '0s'\n")?;
+        let shielded =
+            start(SHIELDED, "forgive = ['foreign', 'stolen']\n[tune]\nshield = true\nkeep = '0s'\n")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let channel = runtime.block_on(Channel::from_shared(world.url())?.connect())?;
         let folder = world.folder().join("suites");
@@ -141,6 +171,7 @@ impl<'a> Fleet<'a> {
             runtime,
             channel,
             open,
+            _watchful: watchful,
             shielded,
             _restore: restore,
             _coordinator: coordinator,
@@ -185,7 +216,15 @@ impl<'a> Fleet<'a> {
         let request = GetJobRequest { job_id: job.clone() };
         let seen = self.runtime.block_on(client.get(request))?.into_inner();
         let placement = seen.attempts.last().map(|attempt| attempt.placement.as_str()).unwrap_or_default();
-        Ok(Some(Done { job, words: words(placement) }))
+        let rounds = report["rounds"].as_u64().and_then(|rounds| u32::try_from(rounds).ok());
+        let voids = report["void_rounds"].as_array().context("a report without its void rounds")?;
+        let done = Done {
+            job,
+            words: words(placement),
+            rounds: rounds.context("a report without its rounds")?,
+            voids: voids.iter().filter_map(|cause| cause["rounds"].as_u64()).sum(),
+        };
+        Ok(Some(done))
     }
 
     /// The wall times of a job's invocations, in nanoseconds, as the archive has them.
@@ -221,14 +260,15 @@ impl<'a> Fleet<'a> {
     }
 }
 
-/// Whether a measurement was refused because the box cannot isolate like this, which is told. Any other failure is an error.
+/// Whether a measurement came to nothing because the box cannot isolate like this, or was too restless, which is told. Any other
+/// failure is an error.
 #[expect(clippy::print_stderr, reason = "a part of a benchmark that cannot be run says so")]
 pub(super) fn is_refused(suite: &str, done: &Finished) -> Result<bool> {
     if done.code == 0 {
         return Ok(false);
     }
     let told = format!("{}{}", done.stdout, done.stderr);
-    let why = told.lines().find(|line| line.contains(REFUSED));
+    let why = told.lines().find(|line| line.contains(REFUSED) || line.contains(RESTLESS));
     eprintln!("not run: {suite}: {}", why.with_context(|| format!("{suite}: {told}"))?);
     Ok(true)
 }

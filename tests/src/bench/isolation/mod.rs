@@ -78,6 +78,8 @@ struct Times {
     own: Vec<f64>,
     /// The whole process, as its starter times it, in nanoseconds.
     process: Vec<f64>,
+    /// Rounds that were void.
+    voids: u64,
 }
 
 fn cpu_bound(world: &World, fleet: &Fleet<'_>, program: &Program, size: Size) -> Result<Vec<Line>> {
@@ -95,15 +97,16 @@ fn cpu_bound(world: &World, fleet: &Fleet<'_>, program: &Program, size: Size) ->
             plain.push(program.run(&own_plain)?.as_secs_f64() * 1e9);
         }
         for way in size.ways(&Way::ALL) {
-            let done = fleet.measure(way, "cpu", invocations)?;
-            let file = way.times_file(world.folder());
-            // What was refused never ran.
-            let own = if file.exists() { program::take_times(&file)? } else { Vec::new() };
-            if let Some(done) = done {
+            if let Some(done) = fleet.measure(way, "cpu", invocations)? {
                 let times = ways.entry(way).or_default();
-                times.process.extend(fleet.history(&way.suite("cpu"), &done.job, invocations)?);
-                times.own.extend(own);
-                times.words = done.words;
+                times.process.extend(fleet.history(&way.suite("cpu"), &done.job, done.rounds)?);
+                times.own.extend(program::take_rounds(&way.times_file(world.folder()), done.rounds)?);
+                times.words = if way == Way::CpusetFifoWatched {
+                    format!("{}, rounds void of which over 5% was stolen", done.words)
+                } else {
+                    done.words
+                };
+                times.voids += done.voids;
             }
         }
     }
@@ -114,8 +117,15 @@ fn cpu_bound(world: &World, fleet: &Fleet<'_>, program: &Program, size: Size) ->
         percent(format!("{what}: plainly"), cov(&own), Aim::AtLeast(15.0)),
     ];
     for (way, times) in &ways {
-        let aim = if *way == Way::CpusetFifo { Aim::AtMost(3.0) } else { Aim::None };
+        let aim = if *way == Way::CpusetFifoWatched { Aim::AtMost(3.0) } else { Aim::None };
         lines.push(percent(format!("{what}: agent, {}", times.words), cov(&times.own), aim));
+    }
+    if let Some(times) = ways.get(&Way::CpusetFifoWatched) {
+        let what = format!(
+            "of these, rounds that were void and measured again, beside {} that count",
+            times.own.len()
+        );
+        lines.push(Line::new(what, times.voids as f64, "rounds", Aim::None));
     }
     let robust = "the same, robust: 1.4826 times the median absolute deviation, over the median";
     lines.push(percent(

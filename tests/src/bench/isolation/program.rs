@@ -1,5 +1,6 @@
 //! A bench that computes for some 13 ms and times itself, and the busy loops beside it: one small C program.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,8 +10,8 @@ use darwin_shared::cpu::CpuSet;
 
 use super::fleet::Way;
 
-/// Without arguments it loops, until whoever started it ends, or for an hour. With a file and a number it makes so many
-/// dependent steps and adds to the file how long they took, in nanoseconds.
+/// Without arguments it loops, until whoever started it ends, or for an hour. With a file, a number and a word it makes so many
+/// dependent steps and adds to the file the word and how long they took, in nanoseconds.
 const SOURCE: &str = r#"
 #include <fcntl.h>
 #include <signal.h>
@@ -26,7 +27,7 @@ static long long now(void) {
     return now.tv_sec * 1000000000ll + now.tv_nsec;
 }
 int main(int count, char **words) {
-    if (count != 3) {
+    if (count != 4) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         alarm(3600);
         for (;;) {}
@@ -36,8 +37,8 @@ int main(int count, char **words) {
     for (long left = atol(words[2]); left > 0; left--) state = state * 6364136223846793005ul + 1442695040888963407ul;
     out = state;
     long long took = now() - begin;
-    char line[32];
-    int length = snprintf(line, sizeof line, "%lld\n", took);
+    char line[64];
+    int length = snprintf(line, sizeof line, "%.20s %lld\n", words[3], took);
     int file = open(words[1], O_WRONLY | O_CREAT | O_APPEND, 0666);
     return file < 0 || write(file, line, length) != length;
 }
@@ -79,7 +80,7 @@ impl Program {
     /// Runs the bench plainly, as anybody would; says how long the whole process took.
     pub(super) fn run(&self, times: &Path) -> Result<Duration> {
         let begin = Instant::now();
-        let status = Command::new(&self.path).arg(times).arg(self.steps.to_string()).status()?;
+        let status = Command::new(&self.path).arg(times).args([&self.steps.to_string(), "0"]).status()?;
         ensure!(status.success(), "the bench ended with {status}");
         Ok(begin.elapsed())
     }
@@ -89,7 +90,11 @@ impl Program {
     pub(super) fn run_alone(&self, times: &Path) -> Result<()> {
         let last = online()?.iter().last().context("no CPU is online")?;
         let mut command = Command::new("taskset");
-        command.args(["-c", &last.to_string()]).arg(&self.path).arg(times).arg(self.steps.to_string());
+        command
+            .args(["-c", &last.to_string()])
+            .arg(&self.path)
+            .arg(times)
+            .args([&self.steps.to_string(), "0"]);
         let status = command.status().context("taskset is needed")?;
         ensure!(status.success(), "the bench ended with {status}");
         Ok(())
@@ -110,7 +115,8 @@ impl Program {
 
     /// The command, as a list of `darwin.toml`, for so many times the work.
     pub(super) fn argv(&self, times: &Path, work: u64) -> String {
-        format!("['{}', '{}', '{}']", self.path.display(), times.display(), self.steps.saturating_mul(work))
+        let steps = self.steps.saturating_mul(work);
+        format!("['{}', '{}', '{steps}', '{{round}}']", self.path.display(), times.display())
     }
 
     /// How often the work fits into this time, on a core of its own.
@@ -151,7 +157,38 @@ impl Drop for BusyLoops {
 
 /// What the bench wrote since this was asked last: how long each of its runs took, in nanoseconds.
 pub(super) fn take_times(file: &Path) -> Result<Vec<f64>> {
+    Ok(take_lines(file)?.into_iter().map(|(_, took_ns)| took_ns).collect())
+}
+
+/// The same of a job of so many rounds, a run for each: of one that was void and measured again, the last.
+pub(super) fn take_rounds(file: &Path, rounds: u32) -> Result<Vec<f64>> {
+    let last: BTreeMap<u32, f64> =
+        take_lines(file)?.into_iter().filter(|(round, _)| *round < rounds).collect();
+    Ok(last.into_values().collect())
+}
+
+fn take_lines(file: &Path) -> Result<Vec<(u32, f64)>> {
     let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
     std::fs::remove_file(file)?;
-    text.lines().map(|line| line.parse().with_context(|| format!("{}: {line:?}", file.display()))).collect()
+    let read =
+        |line: &str| line.split_once(' ').and_then(|(round, ns)| round.parse().ok().zip(ns.parse().ok()));
+    text.lines().map(|line| read(line).with_context(|| format!("{}: {line:?}", file.display()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_round_that_was_measured_again_the_last_run_counts() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("x.times");
+        std::fs::write(&file, "0 11\n1 90\n1 12\n2 95\n2 96\n")?;
+        assert_eq!(take_rounds(&file, 2)?, [11.0, 12.0], "the third one was given up");
+        std::fs::write(&file, "0 11\n0 90\n")?;
+        assert_eq!(take_times(&file)?, [11.0, 90.0]);
+        std::fs::write(&file, "0 11\nx\n")?;
+        assert!(take_times(&file).is_err());
+        Ok(())
+    }
 }
