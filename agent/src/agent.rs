@@ -23,7 +23,7 @@ use crate::cores::{self, CoreLocks, CoresError, LocksError};
 use crate::docker::{Daemon, DaemonError, Guard};
 use crate::driver::Driver;
 use crate::exec::{CgroupError, CgroupPlace, CgroupRoots, LauncherConfig, reap_leftovers};
-use crate::host::{HostFs, is_virtual_machine};
+use crate::host::{HostFs, tells_stolen_time};
 use crate::life::{Life, sweep};
 use crate::link::{Link, LinkEvent};
 use crate::pin::pin_process;
@@ -185,7 +185,7 @@ fn assemble(
         );
     }
     let (spool, recovered) = open_spool(&config.state_dir)?;
-    let is_virtual = is_virtual_machine(&host);
+    let tells_stolen_time = tells_stolen_time(&host);
     let mut senses = Senses::new(host, &config, &topology, &allocator, &cgroups);
     let mut facts = senses.facts(&config, &allocator);
     facts.docker = docker.as_ref().map(|docker| docker.version().to_owned());
@@ -223,7 +223,7 @@ fn assemble(
         prober: Arc::new(Prober::open(&config, &facts)),
         config,
         facts,
-        is_virtual,
+        tells_stolen_time,
         machine,
         spool,
         senses,

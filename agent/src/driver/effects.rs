@@ -215,7 +215,7 @@ impl Driver {
         let event = match taken {
             Ok(Taken::Ours) => {
                 turning.used = turning.used.union(&granted.cpus);
-                let watch = Watch::new(self.config.void, &granted, &job.spec, self.is_virtual);
+                let watch = Watch::new(self.config.void, &granted, &job.spec, self.tells_stolen_time);
                 job.bench = Some(Arc::new(Bench {
                     attempt,
                     epoch: job.epoch,

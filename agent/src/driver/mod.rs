@@ -102,8 +102,8 @@ enum Done {
 pub(crate) struct Driver {
     pub(crate) config: AgentConfig,
     pub(crate) facts: AgentFacts,
-    /// Whether the box is a virtual machine.
-    pub(crate) is_virtual: bool,
+    /// Whether what the hypervisor takes from a process can be counted here.
+    pub(crate) tells_stolen_time: bool,
     pub(crate) machine: Machine,
     pub(crate) spool: Spool,
     pub(crate) senses: Senses,

@@ -4,12 +4,14 @@
 //! changes the box, sleeps or waits.
 
 mod fs;
+mod kernel_build;
 mod sensor;
 mod stat;
 mod task_stat;
 mod topology;
 
 pub use fs::{HostFs, ReadError};
+pub use kernel_build::tells_stolen_time;
 pub use sensor::{
     Depth, Scope, Sensor, SensorLimits, SensorPolicy, is_virtual_machine, names as check_names, required_by,
 };

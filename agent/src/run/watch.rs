@@ -36,8 +36,8 @@ pub(crate) struct Watch {
     tick: Duration,
     /// Whether there is anything to compare with, or a result that others read.
     is_worth_it: bool,
-    /// Whether somebody can take the box's CPUs from it.
-    is_virtual: bool,
+    /// Whether what the hypervisor takes from a process can be counted here.
+    tells_stolen_time: bool,
     known: Mutex<Known>,
 }
 
@@ -70,7 +70,12 @@ struct Sample {
 }
 
 impl Watch {
-    pub(crate) fn new(mut limits: VoidLimits, granted: &Granted, spec: &JobSpec, is_virtual: bool) -> Self {
+    pub(crate) fn new(
+        mut limits: VoidLimits,
+        granted: &Granted,
+        spec: &JobSpec,
+        tells_stolen_time: bool,
+    ) -> Self {
         if spec.work.has_images() {
             // Around each container the daemon works too, some of it on these CPUs, while no bench is timed.
             limits.forgive("foreign");
@@ -83,14 +88,14 @@ impl Watch {
             claimed: granted.cpus.union(&granted.siblings_idle),
             tick: tick(),
             is_worth_it,
-            is_virtual,
+            tells_stolen_time,
             known: Mutex::new(Known::default()),
         }
     }
 
     /// Whether it is counted for each process what the hypervisor takes from it.
     pub(crate) const fn counts_stolen(&self) -> bool {
-        self.is_worth_it && self.is_virtual && self.limits.stolen.is_some()
+        self.is_worth_it && self.tells_stolen_time && self.limits.stolen.is_some()
     }
 
     /// Reads the counters before a round.
