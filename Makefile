@@ -3,10 +3,11 @@
 # make gate-proof  the gate's error, power and cost on noise and recordings, beside other tools, into docs/gate.md
 # make gate-e2e  how often the verdict of a real compare is right, beside a busy neighbour; takes about an hour
 # make chaos-agent  200 random kill -9 of the agent, its launchers, containers and benches; docs/chaos.md
+# make test-vm  the agent on real kernels of other boxes, in QEMU: cgroup v2, several nodes, cores set apart at boot
 # make bench  speed and memory, as ratios within one run, into docs/performance.md
 # make lint   what the code must keep to
 
-.PHONY: demo test gate-proof gate-e2e chaos-agent bench lint tools build
+.PHONY: demo test gate-proof gate-e2e chaos-agent test-vm bench lint tools build
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
@@ -43,6 +44,11 @@ gate-e2e: build
 chaos-agent:
 	$(CARGO) build --locked --workspace --bins
 	@$(TARGET)/debug/chaos-agent $(CHAOS)
+
+test-vm: build
+	@tests/src/vm/fetch $(TARGET)/vm
+	$(CARGO) build --locked --release -p darwin-tests --bins
+	@$(TARGET)/release/vm-boxes --kernel $(TARGET)/vm/vmlinuz
 
 bench: build
 	$(CARGO) build --locked --release -p darwin-tests --bins

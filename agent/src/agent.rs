@@ -120,8 +120,9 @@ pub async fn run_with(mut config: AgentConfig, shutdown: Shutdown) -> Result<(),
     let stop_link = link.stop.clone().drop_guard();
     let docker = open_docker(&config).await?;
     let ends = Ends { link: link_events, connections, busy };
+    let cgroups = cgroups_without_leftovers(&config.state_dir)?;
     restored_at_start(&HostFs::default(), &config.state_dir);
-    let (driver, earlier) = assemble(config, &life, docker, shutdown, ends)?;
+    let (driver, earlier) = assemble(config, &life, docker, &cgroups, shutdown, ends)?;
 
     let tasks = TaskTracker::new();
     tasks.spawn(link.keep());
@@ -170,23 +171,16 @@ fn assemble(
     config: AgentConfig,
     life: &Life,
     docker: Option<Arc<Daemon>>,
+    cgroups: &CgroupRoots,
     shutdown: Shutdown,
     ends: Ends,
 ) -> Result<(Driver, Vec<Action>), AgentError> {
     let host = HostFs::default();
     let (topology, allocator) = cores::open(&host, config.lease_cpus.as_ref())?;
     keep_off(&allocator);
-    let cgroups = CgroupRoots::discover(&host);
-    let reaped = reap_leftovers(&cgroups, &short_name(&config.state_dir))?;
-    if reaped.killed > 0 {
-        tracing::warn!(
-            processes = reaped.killed,
-            "ended what an earlier life of this agent had left running"
-        );
-    }
     let (spool, recovered) = open_spool(&config.state_dir)?;
     let tells_stolen_time = tells_stolen_time(&host);
-    let mut senses = Senses::new(host, &config, &topology, &allocator, &cgroups);
+    let mut senses = Senses::new(host, &config, &topology, &allocator, cgroups);
     let mut facts = senses.facts(&config, &allocator);
     facts.docker = docker.as_ref().map(|docker| docker.version().to_owned());
     tracing::info!(
@@ -202,7 +196,7 @@ fn assemble(
         config: &config,
         scratch: life.folder(),
         housekeeping: &housekeeping,
-        cgroups: &cgroups,
+        cgroups,
         keeps: vec![life.lock(), Arc::new(locks.share()?)],
     };
     let (slots, stagers) =
@@ -241,6 +235,22 @@ fn assemble(
         shutdown,
     };
     Ok((driver, earlier))
+}
+
+/// The agent's cgroups, once nothing of an earlier life runs in them, nor in those that it was in.
+fn cgroups_without_leftovers(state_dir: &Path) -> Result<CgroupRoots, AgentError> {
+    let (earlier, now) = (CgroupRoots::written(state_dir), CgroupRoots::discover(&HostFs::default()));
+    let mut killed = 0;
+    for roots in [&earlier, &now] {
+        killed += reap_leftovers(roots, &short_name(state_dir))?.killed;
+    }
+    if killed > 0 {
+        tracing::warn!(processes = killed, "ended what an earlier life of this agent had left running");
+    }
+    if let Err(error) = now.write_down(state_dir) {
+        tracing::warn!(%error, "if this agent is killed, `darwin-agent restore` will not find its cgroups");
+    }
+    Ok(now)
 }
 
 /// Opens the spool, and tells what of it could not be read.

@@ -127,8 +127,15 @@ fn main() -> ExitCode {
 }
 
 fn report(error: &anyhow::Error) -> Code {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        // Many say what caused them themselves.
+        if !told.contains(&cause) {
+            told = if told.is_empty() { cause } else { format!("{told}: {cause}") };
+        }
+    }
     // Standard error may be closed; the exit code says it all the same.
-    let _ = writeln!(std::io::stderr(), "darwin-agent: {error:#}");
+    let _ = writeln!(std::io::stderr(), "darwin-agent: {told}");
     if error.is::<ConfigError>() { Code::Usage } else { Code::NotOk }
 }
 

@@ -10,6 +10,7 @@ mod git;
 pub mod images;
 pub mod proc_fs;
 mod suite;
+pub mod vm;
 mod world;
 
 pub use suite::Suite;

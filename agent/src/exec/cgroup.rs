@@ -26,6 +26,8 @@ use crate::host::HostFs;
 const OUR_DIR: &str = "darwin";
 /// The cpuset that everything else is moved into while an agent shields its cores.
 pub(crate) const SHIELD_NAME: &str = "darwin-housekeeping";
+/// The file in the state folder that says in which cgroups the agent is.
+const WRITTEN: &str = "cgroups.json";
 /// The longest that killing a cgroup is waited for: a process that takes longer is stuck in the kernel.
 const KILL_BOUND: Duration = Duration::from_secs(10);
 /// Between two looks at whether a killed cgroup is empty; only at starts and after crashes.
@@ -103,6 +105,19 @@ impl CgroupRoots {
             memory: find(Some("memory")),
             cpuset: find(Some("cpuset")),
         }
+    }
+
+    /// Those that an agent wrote down; none if it did not, or if that cannot be read.
+    pub(crate) fn written(state_dir: &Path) -> Self {
+        let text = fs::read(state_dir.join(WRITTEN)).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    /// Writes them down, for whoever must find them when this process is gone: another one may be in other cgroups.
+    pub(crate) fn write_down(&self, state_dir: &Path) -> io::Result<()> {
+        let (file, beside) = (state_dir.join(WRITTEN), state_dir.join(format!("{WRITTEN}.new")));
+        fs::write(&beside, serde_json::to_vec(self)?)?;
+        fs::rename(&beside, &file)
     }
 
     fn all(&self) -> impl Iterator<Item = &PathBuf> {
@@ -213,7 +228,7 @@ pub fn reap_leftovers(roots: &CgroupRoots, agent: &str) -> Result<Reaped, Cgroup
     for dir in roots.all().map(|base| base.join(&relative)).filter(|dir| dir.is_dir()) {
         reaped.killed += kill_all(&dir)?;
         for leaf in tree(&dir, MAX_DEPTH).iter().rev() {
-            match fs::remove_dir(leaf) {
+            match remove_soon(leaf) {
                 Ok(()) => reaped.removed += 1,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => {
@@ -223,6 +238,19 @@ pub fn reap_leftovers(roots: &CgroupRoots, agent: &str) -> Result<Reaped, Cgroup
         }
     }
     Ok(reaped)
+}
+
+/// Removes a cgroup whose processes were killed: the kernel holds it until the last of them is buried.
+fn remove_soon(dir: &Path) -> io::Result<()> {
+    let until = Instant::now() + KILL_BOUND;
+    loop {
+        match fs::remove_dir(dir) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < until => {
+                std::thread::sleep(KILL_PAUSE);
+            }
+            removed => return removed,
+        }
+    }
 }
 
 /// Writes one value into a cgroup's file. The kernel judges at the write, so no buffering.

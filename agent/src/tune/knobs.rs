@@ -48,8 +48,10 @@ pub(super) fn write(host: &HostFs, knob: &Knob, value: &str) -> Result<(), Strin
     written.map_err(|error| error.to_string())
 }
 
-/// One write of a text into a file that is there.
+/// One write of a text into a file that is there; of an empty one a line without text, as the kernel sees nothing of a write
+/// without bytes.
 pub(super) fn put(path: &Path, text: &str) -> io::Result<()> {
+    let text = if text.is_empty() { "\n" } else { text };
     // Truncation means nothing to the kernel's files, and makes recorded ones hold what was written.
     OpenOptions::new().write(true).truncate(true).open(path)?.write_all(text.as_bytes())
 }

@@ -90,9 +90,23 @@ impl Partitions {
     /// Gives the cores back to the scheduler. What cannot be undone here ends with the folder.
     pub(super) fn end(&self, lease: &str) {
         let dir = self.host.path(self.agent_dir.join(lease));
-        for (file, value) in [(PARTITION, "member"), (EXCLUSIVE, "\n"), ("cpuset.cpus", "\n")] {
+        for (file, value) in [(PARTITION, "member"), (EXCLUSIVE, ""), ("cpuset.cpus", "")] {
             let _ = put(&dir.join(file), value);
         }
+    }
+
+    /// Gives up what was reserved for partitions in our own two folders, once all of them have ended: in the one that agents
+    /// share, what others have reserved stays.
+    pub(super) fn give_up(&self) {
+        let own = self.host.path(&self.agent_dir);
+        let _ = put(&own.join(EXCLUSIVE), "");
+        let Some(shared) = own.parent() else { return };
+        let reserved = |dir: fs::DirEntry| -> Option<CpuSet> {
+            fs::read_to_string(dir.path().join(EXCLUSIVE)).ok()?.trim().parse().ok()
+        };
+        let dirs = fs::read_dir(shared).into_iter().flatten().filter_map(Result::ok);
+        let of_others = dirs.filter_map(reserved).fold(CpuSet::default(), |all, some| all.union(&some));
+        let _ = put(&shared.join(EXCLUSIVE), &of_others.to_string());
     }
 
     fn make_folders(&self, dir: &Path) -> Result<(), String> {
@@ -189,6 +203,13 @@ mod tests {
         partitions.make("g0000", &cpus, 1).unwrap();
         partitions.end("g0000");
         assert_eq!((own(PARTITION), own("cpuset.cpus")), ("member".into(), String::new()));
+        // What another agent has reserved stays.
+        let other = root.path().join(BASE).join("darwin/b");
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join(EXCLUSIVE), "3\n").unwrap();
+        partitions.give_up();
+        let left = ["darwin", "darwin/a"].map(|dir| read(root.path(), &format!("{dir}/{EXCLUSIVE}")));
+        assert_eq!(left, ["3", ""]);
     }
 
     #[test]

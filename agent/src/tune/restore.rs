@@ -11,7 +11,9 @@ use thiserror::Error;
 use super::changes::{Changes, Told, What};
 use super::disk;
 use super::worker::log_back;
+use crate::exec::{CgroupError, CgroupRoots, Reaped, reap_leftovers};
 use crate::host::HostFs;
+use crate::run::short_name;
 
 /// Why nothing was restored.
 #[derive(Debug, Error)]
@@ -23,6 +25,9 @@ pub enum RestoreError {
         .0.display()
     )]
     InUse(PathBuf),
+    /// What the agent left running cannot be ended.
+    #[error("what the agent left running cannot be ended: {0}")]
+    Leftovers(#[from] CgroupError),
     /// The folder or the journal cannot be used.
     #[error("cannot use {}: {source}", path.display())]
     Io {
@@ -36,6 +41,7 @@ pub enum RestoreError {
 /// What restoring came to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Restored {
+    reaped: Reaped,
     damaged: Vec<String>,
     told: Vec<Told>,
 }
@@ -51,19 +57,36 @@ impl Restored {
 impl fmt::Display for Restored {
     /// A line for each change.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.damaged.is_empty() && self.told.is_empty() {
+        if *self == Self::default() {
             return f.write_str("nothing to put back: nothing of this agent's is changed on the box");
         }
         let damaged = self
             .damaged
             .iter()
             .map(|line| format!("the journal: {line}: what it was about is not known, and is not put back"));
-        let lines: Vec<String> = damaged.chain(self.told.iter().map(ToString::to_string)).collect();
+        let Reaped { killed, removed } = self.reaped;
+        let reaped = (killed + removed > 0).then(|| {
+            format!(
+                "ended what the agent had left running: {}, {}",
+                counted(killed, "process"),
+                counted(removed, "cgroup")
+            )
+        });
+        let lines: Vec<String> =
+            reaped.into_iter().chain(damaged).chain(self.told.iter().map(ToString::to_string)).collect();
         f.write_str(&lines.join("\n"))
     }
 }
 
-/// Puts back what the agent of this state folder left changed, if that agent does not run.
+fn counted(number: usize, what: &str) -> String {
+    match (number, what) {
+        (1, _) => format!("1 {what}"),
+        (_, "process") => format!("{number} processes"),
+        _ => format!("{number} {what}s"),
+    }
+}
+
+/// Ends what the agent of this state folder left running and puts back what it left changed, if that agent does not run.
 pub fn restore(host: &HostFs, state_dir: &Path) -> Result<Restored, RestoreError> {
     let failed = |path: PathBuf| move |source| RestoreError::Io { path, source };
     if !state_dir.is_dir() {
@@ -78,7 +101,9 @@ pub fn restore(host: &HostFs, state_dir: &Path) -> Result<Restored, RestoreError
                 other => failed(lock_path)(other.into()),
             },
         )?;
-    restore_as_owner(host, state_dir)
+    // First: partitions end with their cgroups, and what is reserved for them cannot be given back before.
+    let reaped = reap_leftovers(&CgroupRoots::written(state_dir), &short_name(state_dir))?;
+    Ok(Restored { reaped, ..restore_as_owner(host, state_dir)? })
 }
 
 /// The same, for whoever has the folder's lock.
@@ -89,7 +114,7 @@ pub(crate) fn restore_as_owner(host: &HostFs, state_dir: &Path) -> Result<Restor
     }
     let undone = Changes::open(host.clone(), state_dir).and_then(|(mut changes, damaged)| {
         let told = changes.undo()?;
-        Ok(Restored { damaged, told })
+        Ok(Restored { damaged, told, ..Restored::default() })
     });
     undone.map_err(|source| RestoreError::Io { path, source })
 }
@@ -98,7 +123,7 @@ pub(crate) fn restore_as_owner(host: &HostFs, state_dir: &Path) -> Result<Restor
 /// agent from running.
 pub(crate) fn restored_at_start(host: &HostFs, state_dir: &Path) {
     match restore_as_owner(host, state_dir) {
-        Ok(Restored { damaged, told }) => {
+        Ok(Restored { damaged, told, reaped: _ }) => {
             for line in &damaged {
                 tracing::warn!("the journal of changes: {line}; what it was about is not put back");
             }

@@ -212,8 +212,12 @@ impl Worker {
     /// Puts everything back. What cannot be put back now is tried again at the next start.
     fn put_back(&self, held: &mut Held) {
         if let Some(partitions) = &self.partitions {
-            for lease in std::mem::take(&mut held.partitions).keys() {
+            let ended = std::mem::take(&mut held.partitions);
+            for lease in ended.keys() {
                 partitions.end(lease);
+            }
+            if !ended.is_empty() {
+                partitions.give_up();
             }
         }
         if let Some(mut changes) = held.changes.take() {
