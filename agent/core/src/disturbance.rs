@@ -137,7 +137,7 @@ pub struct Counted {
     pub busy: Option<Duration>,
     /// Time that the hypervisor took from the leased CPUs, in ticks.
     pub stolen: Option<Duration>,
-    /// Time that it took from the bench's processes while they had a CPU, to the microsecond.
+    /// Time that it took from the bench's processes while they had a CPU; rather too little, by some tenths of a millisecond.
     pub stolen_from_bench: Option<Duration>,
     /// CPU time that the bench's processes used themselves.
     pub own: Duration,
