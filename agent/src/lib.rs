@@ -17,6 +17,7 @@ pub mod host;
 pub mod measure;
 
 mod agent;
+mod aside;
 mod docker;
 mod driver;
 mod life;

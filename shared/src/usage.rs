@@ -287,6 +287,11 @@ impl Quantity {
 }
 
 impl Usage {
+    /// Time on CPUs, in nanoseconds.
+    pub const fn cpu_ns(&self) -> u64 {
+        self.user_ns.saturating_add(self.system_ns)
+    }
+
     /// How much of this it used, in the quantity's unit.
     pub const fn of(&self, quantity: Quantity) -> Count {
         match quantity {
@@ -294,7 +299,7 @@ impl Usage {
             Quantity::PeakMemory if self.peak_rss_bytes == 0 => Count::Unknown(Uncounted::NotTold),
             Quantity::PeakMemory => Count::Known(self.peak_rss_bytes),
             Quantity::CgroupMemory => self.cgroup_peak_bytes,
-            Quantity::CpuTime => Count::Known(self.user_ns.saturating_add(self.system_ns)),
+            Quantity::CpuTime => Count::Known(self.cpu_ns()),
             Quantity::UserTime => Count::Known(self.user_ns),
             Quantity::SystemTime => Count::Known(self.system_ns),
             Quantity::StolenTime => self.stolen_ns,

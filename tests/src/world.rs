@@ -95,18 +95,27 @@ pub struct World {
     port: u16,
 }
 
+/// What a world consists of.
+pub(crate) const PROGRAMS: [&str; 3] = ["darwin", "darwin-coordinator", "darwin-agent"];
+
+/// The folder of the running program, in which those lie as well.
+pub(crate) fn programs() -> Result<PathBuf> {
+    let mut folder = std::env::current_exe()?;
+    folder.pop();
+    if folder.ends_with("deps") {
+        folder.pop();
+    }
+    for program in PROGRAMS {
+        let path = folder.join(program);
+        ensure!(path.is_file(), "{} is missing: run `cargo build --bins` first", path.display());
+    }
+    Ok(folder)
+}
+
 impl World {
     /// A world with the programs that lie beside the running one.
     pub fn new() -> Result<Self> {
-        let mut programs = std::env::current_exe()?;
-        programs.pop();
-        if programs.ends_with("deps") {
-            programs.pop();
-        }
-        for program in ["darwin", "darwin-coordinator", "darwin-agent"] {
-            let path = programs.join(program);
-            ensure!(path.is_file(), "{} is missing: run `cargo build --bins` first", path.display());
-        }
+        let programs = programs()?;
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         // A test that failed leaves nothing behind that the next one would see.
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);

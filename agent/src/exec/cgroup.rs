@@ -20,6 +20,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::aside::write_json;
 use crate::host::HostFs;
 
 /// The folder that everything of ours is below.
@@ -115,9 +116,7 @@ impl CgroupRoots {
 
     /// Writes them down, for whoever must find them when this process is gone: another one may be in other cgroups.
     pub(crate) fn write_down(&self, state_dir: &Path) -> io::Result<()> {
-        let (file, beside) = (state_dir.join(WRITTEN), state_dir.join(format!("{WRITTEN}.new")));
-        fs::write(&beside, serde_json::to_vec(self)?)?;
-        fs::rename(&beside, &file)
+        write_json(&state_dir.join(WRITTEN), self)
     }
 
     fn all(&self) -> impl Iterator<Item = &PathBuf> {

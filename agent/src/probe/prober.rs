@@ -1,7 +1,7 @@
 //! Makes probes on the cores of an attempt, and remembers what they saw.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
@@ -18,6 +18,7 @@ use darwin_shared::state::Stage;
 
 use super::child::LOOP_ARG;
 use super::plan::{CpuReading, LoopPlan, LoopReadings};
+use crate::aside::write_json;
 use crate::config::{AgentConfig, BenchLimits, ProbeLengths};
 use crate::host::{HostFs, uptime_s};
 use crate::run::{Bench, Outcome, Placing, Process, Slot};
@@ -169,7 +170,7 @@ impl Prober {
             }
             Err(error) => tracing::warn!(%error, "the sensor will not know how fast the cores were"),
         }
-        if let Err(error) = remember(&self.file, &memory) {
+        if let Err(error) = write_json(&self.file, &*memory) {
             tracing::warn!(file = %self.file.display(), %error, "what this probe saw is not remembered");
         }
         BoxProbe {
@@ -222,16 +223,10 @@ fn remembered(file: &Path) -> io::Result<ProbeMemory> {
     serde_json::from_slice(&bytes).map_err(io::Error::other)
 }
 
-/// Writes it aside and renames it. Without a sync: on a measuring box the disk is left alone, and what is lost is learned
-/// again.
-fn remember(file: &Path, memory: &ProbeMemory) -> io::Result<()> {
-    let beside = file.with_extension("json.new");
-    fs::write(&beside, serde_json::to_vec(memory)?)?;
-    fs::rename(&beside, file)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -240,7 +235,7 @@ mod tests {
         let file = dir.path().join(MEMORY_FILE);
         assert_eq!(remembered(&file).unwrap(), ProbeMemory::default());
         let memory = ProbeMemory::default().fit_for("a box");
-        remember(&file, &memory).unwrap();
+        write_json(&file, &memory).unwrap();
         assert_eq!(remembered(&file).unwrap(), memory);
         fs::write(&file, "{\"best\":").unwrap();
         assert!(remembered(&file).is_err());

@@ -120,7 +120,7 @@ impl Watch {
         let mut stolen_ns = self.counts_stolen().then_some(0u64);
         for usage in used {
             stolen_ns = stolen_ns.zip(usage.stolen_ns.known()).map(|(sum, more)| sum.saturating_add(more));
-            counted.own += Duration::from_nanos(usage.user_ns.saturating_add(usage.system_ns));
+            counted.own += Duration::from_nanos(usage.cpu_ns());
             counted.switches = counted.switches.saturating_add(usage.involuntary_switches);
             counted.major_faults = counted.major_faults.saturating_add(usage.major_faults);
         }

@@ -68,8 +68,8 @@ impl fmt::Display for Restored {
         let reaped = (killed + removed > 0).then(|| {
             format!(
                 "ended what the agent had left running: {}, {}",
-                counted(killed, "process"),
-                counted(removed, "cgroup")
+                counted(killed, "process", "processes"),
+                counted(removed, "cgroup", "cgroups")
             )
         });
         let lines: Vec<String> =
@@ -78,12 +78,8 @@ impl fmt::Display for Restored {
     }
 }
 
-fn counted(number: usize, what: &str) -> String {
-    match (number, what) {
-        (1, _) => format!("1 {what}"),
-        (_, "process") => format!("{number} processes"),
-        _ => format!("{number} {what}s"),
-    }
+fn counted(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// Ends what the agent of this state folder left running and puts back what it left changed, if that agent does not run.

@@ -9,16 +9,14 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-const PROGRAMS: [&str; 3] = ["darwin", "darwin-coordinator", "darwin-agent"];
+use crate::world::{PROGRAMS, programs};
 
 /// Builds it in a folder.
 pub(super) fn build(folder: &Path, script: &str) -> Result<PathBuf> {
     let root = folder.join("root");
-    let mut programs = std::env::current_exe()?;
-    programs.pop();
+    let programs = programs()?;
     for name in PROGRAMS {
         let from = programs.join(name);
-        ensure!(from.is_file(), "{} is missing: run `cargo build --bins` first", from.display());
         let to = place(&root, &Path::new("/bin").join(name), &from)?;
         for library in libraries(&from)? {
             place(&root, &library, &library)?;

@@ -79,6 +79,7 @@ pub(super) fn boot(seen: &Seen) -> Vec<Judgement> {
             "its report says how: isolated, with nothing changed",
             facts(seen, "measured", "isolated", &["CPUs 2 of node 0"]),
         ),
+        ("which holds for what is reserved", equals(seen, "exclusive", "")),
         ("the bench is on its core", has(seen, "look", &["Cpus_allowed_list:\t2\n", "isolated: 2-3,6-7"])),
         (
             "a bench may be SCHED_FIFO for as long as it likes",

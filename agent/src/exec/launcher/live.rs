@@ -382,9 +382,8 @@ impl Live<'_> {
     /// What all of it used, once all of it has ended.
     fn used(&mut self) -> Usage {
         let no_cgroup = Count::Unknown(Uncounted::NoCgroup);
-        let cpu_ns = self.usage.user_ns.saturating_add(self.usage.system_ns);
         Usage {
-            stolen_ns: self.counting.stolen_ns(cpu_ns),
+            stolen_ns: self.counting.stolen_ns(self.usage.cpu_ns()),
             cgroup_peak_bytes: self.memory_peak.as_mut().map_or(no_cgroup, MemoryPeak::read),
             counters: self.counting.read(),
             ..self.usage
